@@ -1,0 +1,404 @@
+/**
+ * The chat page: which conversation is shown, the message field, the side bar, signing in.
+ *
+ * Start -> token -> list of chats -> ask -> the conversation (conversation.js) shows the turn.
+ * The field is never locked: while an answer arrives the next message can be written, and other
+ * chats can be read and asked in.
+ */
+
+import { createApi } from "./client.js";
+import { Conversation } from "./conversation.js";
+import { SessionList } from "./sessions.js";
+import { forgetToken, storeToken, storedToken, takeTokenFromAddress, tokenSubject } from "./token.js";
+
+const SESSION_KEY = "sluice.session"; // the chat to show again after a reload
+const TITLE_CHARS = 60;
+const NAMING_DELAYS_MS = [0, 1000, 3000]; // the database may learn of a new chat a moment later
+const BOTTOM_SLACK_PX = 64; // so near to the end a reader wants to follow
+
+const byId = (id) => document.getElementById(id);
+const field = byId("message");
+const scroller = byId("scroller");
+
+const api = createApi(storedToken);
+const conversations = new Map(); // by session id; a new chat joins when it has one
+let shown = null;
+let following = true; // the reader wants to stay at the end of the answer
+let lastTop = 0; // where the scroller stood when that was last looked at
+
+const sessions = new SessionList(byId("sessions"), api, {
+    open: openSession,
+    rename: renameSession,
+    remove: removeSession,
+    unauthorized,
+});
+
+/** What a conversation tells the page, and asks it. */
+const page = {
+    /** `before` is the id it had; a second try of a first message may end up in another session. */
+    sessionKnown(conversation, before) {
+        if (before && before !== conversation.sessionId) {
+            sessions.setBusy(before, false);
+            conversations.delete(before);
+        }
+        conversations.set(conversation.sessionId, conversation);
+        sessions.begin(conversation.sessionId, titleFrom(conversation.firstMessage));
+        sessions.setBusy(conversation.sessionId, true);
+        if (conversation === shown) {
+            rememberShown();
+            showState();
+        }
+    },
+    busyChanged(conversation) {
+        if (conversation.sessionId) {
+            sessions.setBusy(conversation.sessionId, conversation.busy);
+        }
+        showState();
+    },
+    async turnEnded(conversation) {
+        await sessions.refresh();
+        await giveTitle(conversation);
+    },
+    unauthorized,
+    grown(conversation, { jump = false } = {}) {
+        if (conversation === shown) {
+            noticeReader();
+            if (jump || following) {
+                follow();
+            }
+        }
+    },
+    mayAsk,
+};
+
+/* ------------------------------------------------------------------ start */
+
+function start() {
+    connectComposer();
+    connectSideBar();
+    connectSignIn();
+    scroller.addEventListener("scroll", noticeReader, { passive: true });
+    addEventListener("hashchange", () => {
+        if (takeTokenFromAddress()) {
+            leave();
+            begin();
+        }
+    });
+    takeTokenFromAddress();
+    begin();
+}
+
+/** With a token: the list, and the chat shown before a reload. Without: the way to get one. */
+function begin() {
+    const before = sessionStorage.getItem(SESSION_KEY);
+    byId("sign-in").close();
+    showNewChat();
+    showSubject();
+    if (storedToken() === "") {
+        signIn("");
+        return;
+    }
+    sessions.refresh().then(showState);
+    if (before) {
+        openSession(before);
+    }
+}
+
+/* ------------------------------------------------------------------ what is shown */
+
+function show(conversation) {
+    if (shown) {
+        shown.draft = field.value;
+        shown.node.remove();
+    }
+    shown = conversation;
+    byId("conversations").append(conversation.node);
+    field.value = conversation.draft;
+    fitField();
+    rememberShown();
+    showState();
+    closeSideBar();
+    follow();
+    if (matchMedia("(pointer: fine)").matches) { // elsewhere it would open the keyboard
+        field.focus({ preventScroll: true });
+    }
+}
+
+function showNewChat() {
+    show(new Conversation(api, page));
+}
+
+function openSession(id) {
+    let conversation = conversations.get(id);
+    if (!conversation) {
+        conversation = new Conversation(api, page, id);
+        conversations.set(id, conversation);
+        conversation.load();
+    }
+    show(conversation);
+}
+
+function rememberShown() {
+    sessions.setCurrent(shown.sessionId);
+    if (shown.sessionId) {
+        sessionStorage.setItem(SESSION_KEY, shown.sessionId);
+    } else {
+        sessionStorage.removeItem(SESSION_KEY);
+    }
+}
+
+/** Everything that depends on which chat is shown and whether its answer is arriving. */
+function showState() {
+    const name = shown.sessionId ? sessions.nameOf(shown.sessionId) : "New chat";
+    byId("title").textContent = name;
+    document.title = shown.sessionId ? `${name} – Sluice` : "Sluice";
+    byId("welcome").hidden = !shown.empty;
+    byId("send").hidden = shown.busy;
+    byId("stop").hidden = !shown.busy;
+    byId("send").disabled = field.value.trim() === "";
+    if (!shown.busy) {
+        say("");
+    }
+}
+
+/** The line under the field. */
+function say(text) {
+    byId("hint").textContent = text || "Enter sends, Shift + Enter starts a new line";
+}
+
+/* ------------------------------------------------------------------ asking */
+
+function connectComposer() {
+    byId("composer").addEventListener("submit", (event) => {
+        event.preventDefault();
+        sendField();
+    });
+    field.addEventListener("keydown", (event) => {
+        // While an input method composes a word, Enter belongs to it.
+        if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+            event.preventDefault();
+            sendField();
+        }
+    });
+    field.addEventListener("input", () => {
+        fitField();
+        byId("send").disabled = field.value.trim() === "";
+    });
+    byId("stop").addEventListener("click", () => {
+        shown.stop();
+        field.focus();
+    });
+    byId("welcome").addEventListener("click", (event) => {
+        const example = event.target.closest("button");
+        if (example) {
+            field.value = example.textContent;
+            sendField();
+        }
+    });
+}
+
+function sendField() {
+    const message = field.value.trim();
+    if (message !== "" && mayAsk(shown)) {
+        field.value = "";
+        fitField();
+        shown.ask(message);
+    }
+}
+
+/** False, with the reason on the page, when nothing can be asked now. */
+function mayAsk(conversation) {
+    if (storedToken() === "") {
+        signIn("");
+        return false;
+    }
+    if (conversation.busy) {
+        say("The answer is still arriving. Your message waits here: send it afterwards, or stop the answer.");
+        return false;
+    }
+    return true;
+}
+
+/** Grows with its text; the style sheet sets the limit. */
+function fitField() {
+    field.style.height = "auto";
+    field.style.height = `${field.scrollHeight}px`;
+}
+
+/* ------------------------------------------------------------------ scrolling */
+
+/**
+ * Moving up, however little, ends following; moving down to the end begins it. Asked also before each
+ * growth, since the event of a scroll may come after the next token.
+ */
+function noticeReader() {
+    const top = scroller.scrollTop;
+    const below = scroller.scrollHeight - top - scroller.clientHeight;
+    if (top < lastTop - 1 && below > 1) {
+        following = false;
+    } else if (top > lastTop + 1 && below < BOTTOM_SLACK_PX) {
+        following = true;
+    }
+    lastTop = top;
+}
+
+function follow() {
+    following = true;
+    scroller.scrollTop = scroller.scrollHeight;
+    lastTop = scroller.scrollTop;
+}
+
+/* ------------------------------------------------------------------ chats */
+
+/** A chat that began here and has no title yet is called after its first message. */
+async function giveTitle({ sessionId, firstMessage }) {
+    for (const delay of firstMessage && sessionId ? NAMING_DELAYS_MS : []) {
+        await new Promise((resolve) => { setTimeout(resolve, delay); });
+        if (delay > 0) {
+            await sessions.refresh();
+        }
+        const title = sessions.titleOf(sessionId);
+        if (title === "") {
+            await renameSession(sessionId, titleFrom(firstMessage)).catch(() => {});
+        }
+        if (title !== undefined) {
+            break;
+        }
+    }
+    showState();
+}
+
+function titleFrom(message) {
+    const line = message.trim().split("\n", 1)[0];
+    const characters = Array.from(line); // not to cut an emoji in two
+    return characters.length <= TITLE_CHARS ? line : `${characters.slice(0, TITLE_CHARS - 1).join("")}…`;
+}
+
+async function renameSession(id, title) {
+    try {
+        await api.renameSession(id, title);
+        sessions.setTitle(id, title);
+        showState();
+    } catch (error) {
+        say(`The chat was not renamed. ${error.message}`);
+        throw error;
+    }
+}
+
+async function removeSession(id) {
+    if (!await confirmDelete(sessions.nameOf(id))) {
+        return;
+    }
+    conversations.get(id)?.stop();
+    try {
+        await api.deleteSession(id);
+    } catch (error) {
+        if (error.status !== 404) {
+            say(`The chat was not deleted. ${error.message}`);
+            return;
+        }
+    }
+    conversations.delete(id);
+    sessions.forget(id);
+    if (shown.sessionId === id) {
+        showNewChat();
+    }
+}
+
+function confirmDelete(name) {
+    const dialog = byId("delete");
+    byId("delete-name").textContent = name;
+    dialog.returnValue = "";
+    dialog.showModal();
+    return new Promise((resolve) => {
+        dialog.addEventListener("close", () => resolve(dialog.returnValue === "delete"), { once: true });
+    });
+}
+
+/* ------------------------------------------------------------------ side bar */
+
+function connectSideBar() {
+    byId("menu").addEventListener("click", openSideBar);
+    byId("scrim").addEventListener("click", closeSideBar);
+    for (const button of document.querySelectorAll(".new-chat")) {
+        button.addEventListener("click", showNewChat);
+    }
+    byId("side").addEventListener("keydown", (event) => {
+        if (event.key === "Escape" && document.body.classList.contains("side-open")) {
+            closeSideBar();
+            byId("menu").focus();
+        }
+    });
+    for (const dialog of document.querySelectorAll("dialog")) {
+        for (const button of dialog.querySelectorAll("button[value]")) {
+            button.addEventListener("click", () => dialog.close(button.value));
+        }
+    }
+}
+
+function openSideBar() {
+    document.body.classList.add("side-open");
+    byId("menu").setAttribute("aria-expanded", "true");
+    byId("side").querySelector("button").focus();
+}
+
+function closeSideBar() {
+    document.body.classList.remove("side-open");
+    byId("menu").setAttribute("aria-expanded", "false");
+}
+
+/* ------------------------------------------------------------------ signing in */
+
+function connectSignIn() {
+    byId("sign-in-form").addEventListener("submit", (event) => {
+        event.preventDefault();
+        if (!storeToken(byId("token").value)) {
+            signIn("This is not a token.");
+            return;
+        }
+        byId("token").value = "";
+        byId("sign-in").close();
+        showSubject();
+        sessions.refresh().then(showState);
+        if (shown.loadFailed) {
+            shown.load();
+        }
+        field.focus();
+    });
+    byId("sign-out").addEventListener("click", () => {
+        leave();
+        forgetToken();
+        begin();
+    });
+}
+
+/** Nothing of one user may stay on the page for the next. */
+function leave() {
+    shown.stop(); // it may be too new to be in the map
+    conversations.forEach((conversation) => conversation.stop());
+    conversations.clear();
+    sessionStorage.removeItem(SESSION_KEY);
+    sessions.clear();
+    field.value = "";
+}
+
+function unauthorized() {
+    signIn("The gateway did not accept the token. It may have expired.");
+}
+
+function signIn(reason) {
+    byId("sign-in-reason").textContent = reason;
+    byId("sign-in-reason").hidden = reason === "";
+    if (!byId("sign-in").open) {
+        byId("sign-in").showModal();
+    }
+    byId("token").focus();
+}
+
+function showSubject() {
+    const subject = tokenSubject();
+    byId("subject").textContent = subject ? `Signed in as ${subject}` : "Signed in";
+    byId("account").hidden = storedToken() === "";
+}
+
+start();

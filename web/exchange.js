@@ -1,0 +1,222 @@
+/**
+ * One question and its answer on the page, either as the events of a turn arrive or as stored.
+ *
+ * A question and an answer are each an object with a `node`; the caller puts the nodes somewhere.
+ * Times are milliseconds; the ones called "you" were taken by this page, from the moment it asked.
+ */
+
+import { element, icon } from "./dom.js";
+import { MarkdownView } from "./render.js";
+
+/** Rows of the breakdown, in the order in which things happen. */
+const STAGES = [
+    ["profile_ms", "Profile loaded"],
+    ["history_ms", "History loaded"],
+    ["rag_ms", "Documents searched"],
+    ["context_ms", "Context ready"],
+    ["connect_ms", "Connected to the model"],
+    ["upstream_first_byte_ms", "Model’s first byte"],
+    ["saved_ms", "Answer on disk"],
+];
+
+/** Why a stored answer is not a whole one. */
+const STATUS_NOTES = {
+    stopped: "Stopped. What had arrived is kept.",
+    cancelled: "Ended when the page went away. What had arrived is kept.",
+    interrupted: "Cut short by a restart of the gateway. What had arrived is kept.",
+    failed: "The model failed. What had arrived is kept.",
+};
+
+export class Question {
+    #tick = element("span", { class: "tick" });
+
+    constructor(text) {
+        const bubble = element("div", { class: "bubble" }, text);
+        this.node = element("article", { class: "question", "aria-label": "You" }, bubble, this.#tick);
+    }
+
+    markSaved() {
+        this.#tick.replaceChildren(icon("tick"), "saved");
+        this.#tick.title = "The gateway has this message on disk";
+    }
+}
+
+export class Answer {
+    #askedAt = 0;
+    #firstTokenAt = 0;
+    #thinking = null; // the folded part, once there is reasoning
+    #body = element("div", { class: "markdown", "aria-live": "polite" });
+    #notes = element("div", { class: "notes" });
+    #foot = element("div", { class: "foot" });
+    #text;
+
+    constructor(onRendered) {
+        this.#text = new MarkdownView(this.#body, onRendered);
+        const attributes = { class: "answer", "aria-label": "Answer" };
+        this.node = element("article", attributes, this.#body, this.#notes, this.#foot);
+    }
+
+    /** Begins anew, also when an earlier try has left something. */
+    start(now) {
+        this.#askedAt = now;
+        this.#firstTokenAt = 0;
+        this.#thinking?.node.remove();
+        this.#thinking = null;
+        this.#text.clear();
+        this.#notes.replaceChildren();
+        this.#foot.replaceChildren();
+        this.node.classList.add("waiting", "streaming");
+        // Screen readers read the answer once it is whole instead of every word of it twice.
+        this.#body.setAttribute("aria-busy", "true");
+    }
+
+    /* -------------------------------------------------------------- events, in order */
+
+    warning({ code, message }) {
+        this.#notes.append(element("p", { class: "note", title: code }, icon("info"), message || code));
+    }
+
+    reasoning({ content }, now) {
+        this.#thinking ??= this.#openThinking(now);
+        this.#thinking.text.append(content);
+        this.node.classList.remove("waiting");
+    }
+
+    token({ content }, now) {
+        if (this.#firstTokenAt === 0) {
+            this.#firstTokenAt = now;
+            this.#closeThinking(now);
+            this.node.classList.remove("waiting");
+        }
+        this.#text.append(content);
+    }
+
+    done(event, now) {
+        this.#end();
+        if (event.finish_reason === "length") {
+            this.#note("The answer reached its length limit.");
+        } else if (event.finish_reason === "content_filter") {
+            this.#note("The model’s provider cut the answer off.");
+        }
+        const timings = event.timings ?? {};
+        const you = { total: now - this.#askedAt };
+        if (this.#firstTokenAt > 0) {
+            you.ttft = this.#firstTokenAt - this.#askedAt;
+        }
+        this.#foot.replaceChildren(savedTick(), timingsNode(you, timings, event.usage));
+    }
+
+    /** `retry`, where there is one: {label, onclick}. */
+    failed({ title, detail, saved }, retry) {
+        this.#end();
+        const box = element("div", { class: "error", role: "alert" }, icon("alert"));
+        const text = element("div", {}, element("strong", {}, title));
+        if (detail) {
+            text.append(element("p", {}, detail));
+        }
+        if (saved) {
+            text.append(element("p", {}, "What had arrived is kept."));
+        }
+        box.append(text);
+        if (retry) {
+            const button = element("button", { type: "button", class: "quiet" }, icon("again"), retry.label);
+            button.addEventListener("click", retry.onclick);
+            box.append(button);
+        }
+        this.#notes.append(box);
+    }
+
+    stopped() {
+        this.#end();
+        this.#note("Stopped.");
+    }
+
+    /** A message that the gateway has stored; that it is saved goes without saying. */
+    show(message) {
+        this.#text.append(message.content ?? "");
+        this.#text.flush();
+        const note = STATUS_NOTES[message.status];
+        if (note) {
+            this.#note(note);
+        }
+        if (typeof message.ttft_ms === "number") {
+            const text = `First token ${milliseconds(message.ttft_ms)}`;
+            this.#foot.append(element("span", { title: "As the gateway measured it" }, text));
+        }
+    }
+
+    /* -------------------------------------------------------------- parts */
+
+    #end() {
+        this.#text.flush();
+        this.#closeThinking(performance.now());
+        this.node.classList.remove("waiting", "streaming");
+        this.#body.setAttribute("aria-busy", "false");
+    }
+
+    #note(text) {
+        this.#notes.append(element("p", { class: "note" }, icon("info"), text));
+    }
+
+    #openThinking(now) {
+        const label = element("span", {}, "Thinking…");
+        const text = document.createTextNode("");
+        const body = element("div", { class: "thinking-text" }, text);
+        const node = element("details", { class: "thinking" }, element("summary", {}, label), body);
+        this.node.prepend(node);
+        return { node, label, since: now, ended: false, text: { append: (more) => text.appendData(more) } };
+    }
+
+    #closeThinking(now) {
+        if (this.#thinking && !this.#thinking.ended) {
+            this.#thinking.ended = true;
+            this.#thinking.label.textContent = `Thought for ${milliseconds(now - this.#thinking.since)}`;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ times */
+
+function savedTick() {
+    const title = "The gateway has this answer on disk";
+    return element("span", { class: "tick", title }, icon("tick"), "saved");
+}
+
+/** `you` and the gateway side by side; the stages unfold. */
+function timingsNode(you, timings, usage) {
+    const head = element("summary", {},
+        pair("First token", you.ttft, timings.ttft_ms),
+        pair("Total", you.total, timings.total_ms));
+    const rows = STAGES.filter(([key]) => typeof timings[key] === "number").map(([key, label]) =>
+        row(label, milliseconds(timings[key])));
+    if (usage) {
+        rows.push(row("Tokens in", count(usage.prompt_tokens)));
+        rows.push(row("Tokens out", count(usage.completion_tokens)));
+    }
+    return element("details", { class: "timings" }, head, element("dl", {}, ...rows));
+}
+
+function pair(label, you, gateway) {
+    return element("span", { class: "pair" },
+        `${label} `, element("b", { title: "As this page saw it" }, milliseconds(you)),
+        element("span", { class: "gateway", title: "As the gateway measured it" },
+            ` (gateway ${milliseconds(gateway)})`));
+}
+
+function row(label, value) {
+    return element("div", {}, element("dt", {}, label), element("dd", {}, value));
+}
+
+function count(number) {
+    return typeof number === "number" ? number.toLocaleString("en") : "–";
+}
+
+/** Three digits are enough: 0.42 ms, 83.1 ms, 216 ms, 1.84 s. */
+export function milliseconds(value) {
+    if (typeof value !== "number" || !(value >= 0)) {
+        return "–";
+    }
+    const [number, unit] = value < 1000 ? [value, "ms"] : [value / 1000, "s"];
+    const digits = number < 10 ? 2 : number < 100 ? 1 : 0;
+    return `${number.toFixed(digits)}\u00a0${unit}`;
+}
