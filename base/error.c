@@ -12,10 +12,10 @@ static const struct sl_error_info rows[] = {
 
 const struct sl_error_info *sl_error_info(int err)
 {
-    int index = err - (SL_E_FIRST_ + 1);
+    const int first = SL_E_FIRST_ + 1, count = (int)(sizeof(rows) / sizeof(rows[0]));
 
-    if (index < 0 || (size_t)index >= sizeof(rows) / sizeof(rows[0])) {
-        index = SL_E_INTERNAL - (SL_E_FIRST_ + 1);
+    if (err < first || err >= first + count) {
+        err = SL_E_INTERNAL;
     }
-    return &rows[index];
+    return &rows[err - first];
 }

@@ -1,0 +1,131 @@
+/**
+ * The configuration: one struct, one table of keys (config_keys.c), three sources.
+ *
+ * Defaults, then the YAML file, then the environment: every key `a.b` can be overridden by
+ * SLUICE_A_B; one exception: `log_level` is SLUICE_LOG. Lists in the environment are comma separated;
+ * an empty value, in the file as in the environment, means "not set". Units are in the names.
+ * Thread: made by main, read-only afterwards; a SIGHUP makes a new one and the workers switch over.
+ * Ownership: all strings belong to the struct.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sluice/error.h"
+
+struct gw_config {
+    char *listen;     /* listen: 127.0.0.1:8080 */
+    unsigned threads; /* threads: 0 = number of CPUs; never 0 once loaded */
+    char *log_level;  /* log_level: info (or debug, error) */
+    struct {
+        char *url;           /* redis.url: redis://127.0.0.1:6379/0 (secret: may hold a password) */
+        unsigned timeout_ms; /* redis.timeout_ms: 50 */
+    } redis;
+    struct {
+        char *url;           /* database.url: postgresql:///sluice (secret: may hold a password) */
+        unsigned timeout_ms; /* database.timeout_ms: 300, per read */
+        unsigned reads_max;  /* database.reads_max: 64, per thread */
+        /* database.save_timeout_ms: 5000, PUT/PATCH/DELETE wait for the writer at most this long */
+        unsigned save_timeout_ms;
+    } database;
+    struct {
+        /* upstream.url: required, http(s) base URL ending in /v1; loaded without a trailing slash */
+        char *url;
+        char *api_key;      /* upstream.api_key: none (secret) */
+        char *api_key_file; /* upstream.api_key_file: none; read into api_key at load */
+        char *model;        /* upstream.model: default */
+        char **models; /* upstream.models: list of other models a request may name; default none */
+        unsigned models_count;
+        unsigned connect_timeout_ms;     /* 2000 */
+        unsigned first_token_timeout_ms; /* 30000 */
+        unsigned idle_timeout_ms;        /* 20000 */
+        unsigned total_timeout_ms;       /* 600000 */
+        unsigned connections_max;        /* idle connections kept per thread: 256 */
+        size_t event_max_bytes;          /* one upstream event: 1048576 */
+        size_t answer_max_bytes;         /* 1048576 */
+        double temperature_max;          /* 2.0; requests are clamped to 0..this */
+        unsigned max_tokens_max;         /* 8192; requests are clamped to 1..this */
+    } upstream;
+    struct {
+        char *secret;           /* jwt.secret: HS256 key, at least 32 bytes (secret) */
+        char *secret_file;      /* jwt.secret_file: none; read into secret at load */
+        char *jwks_file;        /* jwt.jwks_file: none; instead of secret */
+        char *issuer;           /* jwt.issuer: none = not checked */
+        char *audience;         /* jwt.audience: none = not checked */
+        unsigned leeway_s;      /* jwt.leeway_s: 30, at most 60 */
+        unsigned cache_entries; /* jwt.cache_entries: 4096 per thread */
+    } jwt;
+    struct {
+        char *dir; /* journal.dir: /var/lib/sluice/journal */
+    } journal;
+    struct {
+        unsigned body_max_bytes;     /* http.body_max_bytes: 262144 */
+        unsigned connections_max;    /* http.connections_max: 10000, all threads together */
+        unsigned request_timeout_ms; /* http.request_timeout_ms: 10000, head and body */
+        /* http.write_timeout_ms: 30000, a client without progress is cut */
+        unsigned write_timeout_ms;
+        char **cors_origins; /* http.cors_origins: list; "*" allows all; default none */
+        unsigned cors_origins_count;
+    } http;
+    struct {
+        /* chat.system_prompt: template; {{profile}} is replaced by the profile's JSON or by nothing */
+        char *system_prompt;
+        unsigned message_max_bytes;  /* chat.message_max_bytes: 32768 */
+        unsigned history_messages;   /* chat.history_messages: 10 */
+        unsigned history_tokens;     /* chat.history_tokens: 4000, an estimate of bytes / 4 */
+        unsigned turns_max;          /* chat.turns_max: 4096 running turns, all threads together */
+        unsigned turns_per_user_max; /* chat.turns_per_user_max: 16, per thread */
+        unsigned heartbeat_s;        /* chat.heartbeat_s: 10 */
+        unsigned disconnect_grace_s; /* chat.disconnect_grace_s: 5 */
+    } chat;
+    struct {
+        unsigned profile_ttl_s;         /* cache.profile_ttl_s: 300 */
+        unsigned absent_profile_ttl_s;  /* cache.absent_profile_ttl_s: 5 */
+        unsigned history_ttl_s;         /* cache.history_ttl_s: 60 */
+        unsigned history_pending_ttl_s; /* cache.history_pending_ttl_s: 86400 */
+        unsigned local_profiles_max;    /* cache.local_profiles_max: 10000 */
+    } cache;
+    struct {
+        unsigned batch_rows;      /* writer.batch_rows: 100 */
+        unsigned batch_max_bytes; /* writer.batch_max_bytes: 1048576 */
+        unsigned queue_max_bytes; /* writer.queue_max_bytes: 268435456 */
+        /* writer.save_timeout_ms: 5000: how long an ended turn waits to become durable before it says so */
+        unsigned save_timeout_ms;
+    } writer;
+    struct {
+        /* ops.listen: none = the main address; else metrics, performance and their API are only there */
+        char *listen;
+    } ops;
+    struct {
+        unsigned timeout_s;       /* shutdown.timeout_s: 30, running turns may finish */
+        unsigned drain_timeout_s; /* shutdown.drain_timeout_s: 10, then for the writer */
+    } shutdown;
+};
+
+enum { GW_CONFIG_ERROR_SIZE = 256 };
+
+/**
+ * Loads the configuration. `file` may be NULL: defaults and environment only. On failure `error` holds
+ * one line that names the key (or the file) and what is accepted, never a value, and
+ * SL_E_INVALID_VALUE is returned (SL_E_NO_MEMORY when there was none).
+ */
+SL_MUST_CHECK int gw_config_load(const char *file, char error[GW_CONFIG_ERROR_SIZE],
+                                 struct gw_config **ret_config);
+
+/** Frees it; NULL is accepted. Secrets are wiped first. */
+void gw_config_destroy(struct gw_config *config);
+
+/**
+ * Writes every key and its value as YAML to standard output. The text loads again, but for secrets that
+ * are set and passwords within URLs, which show as "***".
+ */
+void gw_config_print(const struct gw_config *config);
+
+/**
+ * The names of the keys that differ between two configurations but cannot change without a restart,
+ * comma separated, cut to `size`. Returns how many there are.
+ */
+size_t gw_config_fixed_changes(const struct gw_config *now, const struct gw_config *next,
+                               char *names, size_t size);

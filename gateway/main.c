@@ -1,0 +1,400 @@
+/*
+ * The program: commands, start and stop order, signals.
+ *
+ * Start: configuration, keys, listening sockets, store, workers; the line `listening` says that requests
+ * are served. Stop (SIGTERM, SIGINT): workers drain, the store writes what is left, workers leave, exit.
+ * SIGHUP loads configuration and keys again. The main thread waits for signals and prints log lines.
+ *
+ * Failure modes: a bad configuration exits with 2 and one line that names the key; anything else that
+ * prevents the start exits with 1. Thread: main. Ownership: `struct process` owns everything.
+ */
+#include <curl/curl.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "listener.h"
+#include "log.h"
+#include "sluice/op.h"
+#include "upstream.h"
+#include "worker.h"
+
+#ifndef SLUICE_VERSION
+#error "the build passes SLUICE_VERSION"
+#endif
+
+enum { EXIT_CLEAN = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2, GENERATIONS_MAX = 1024 };
+
+struct process {
+    struct gw_server server;
+    struct gw_log log;
+    const char *config_file;
+    struct sl_watch signals;
+    int signal_fd;
+    bool stopping, drained;
+    /* configurations and keys that turns may still be using; freed at the end */
+    struct gw_config *configs[GENERATIONS_MAX];
+    struct gw_auth_keys *keys[GENERATIONS_MAX];
+    size_t generations;
+};
+
+static int serve(const char *config_file);
+static int load(struct process *process);
+static int start(struct process *process);
+static int make_store(struct process *process);
+static int make_workers(struct process *process);
+static void wait_for_the_end(struct process *process);
+static void on_signal(struct sl_watch *watch, unsigned events);
+static void begin_stop(struct process *process);
+static void on_drained(struct sl_message *message);
+static int stop(struct process *process);
+static void reload(struct process *process);
+static int check_config(const char *config_file, bool print);
+static int migrate(const char *config_file);
+static int usage(FILE *to, int code);
+
+int main(int argc, char **argv)
+{
+    const char *config_file = NULL, *command = NULL;
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) {
+            config_file = argv[++i];
+        } else if (command == NULL) {
+            command = argv[i];
+        } else {
+            return usage(stderr, EXIT_USAGE);
+        }
+    }
+    if (command == NULL) {
+        return serve(config_file);
+    }
+    if (strcmp(command, "--check-config") == 0 || strcmp(command, "--print-config") == 0) {
+        return check_config(config_file, strcmp(command, "--print-config") == 0);
+    }
+    if (strcmp(command, "migrate") == 0) {
+        return migrate(config_file);
+    }
+    if (strcmp(command, "--version") == 0) {
+        (void)printf("sluice %s\n", SLUICE_VERSION);
+        return EXIT_CLEAN;
+    }
+    if (strcmp(command, "--help") == 0) {
+        return usage(stdout, EXIT_CLEAN);
+    }
+    return usage(stderr, EXIT_USAGE);
+}
+
+static int usage(FILE *to, int code)
+{
+    (void)fprintf(to, "usage: sluice [--config FILE] [--check-config | --print-config | migrate]\n"
+                      "       sluice --version | --help\n"
+                      "Every configuration key a.b can be set as SLUICE_A_B in the environment.\n");
+    return code;
+}
+
+/* ---------------------------------------------------------------- commands */
+
+static int check_config(const char *config_file, bool print)
+{
+    char error[GW_CONFIG_ERROR_SIZE];
+    struct gw_config *config;
+    struct gw_auth_keys *keys;
+
+    if (gw_config_load(config_file, error, &config) != 0) {
+        (void)fprintf(stderr, "sluice: %s\n", error);
+        return EXIT_USAGE;
+    }
+    if (print) {
+        gw_config_print(config);
+        gw_config_destroy(config);
+        return EXIT_CLEAN;
+    }
+    int err = gw_auth_keys_load(config, error, &keys);
+    gw_config_destroy(config);
+    if (err != 0) {
+        (void)fprintf(stderr, "sluice: %s\n", error);
+        return EXIT_USAGE;
+    }
+    gw_auth_keys_destroy(keys);
+    (void)printf("configuration is valid\n");
+    return EXIT_CLEAN;
+}
+
+static void print_step(const char *line)
+{
+    (void)printf("%s\n", line);
+}
+
+static int migrate(const char *config_file)
+{
+    char error[GW_CONFIG_ERROR_SIZE];
+    struct gw_config *config;
+
+    if (gw_config_load(config_file, error, &config) != 0) {
+        (void)fprintf(stderr, "sluice: %s\n", error);
+        return EXIT_USAGE;
+    }
+    int err = store_migrate(config->database.url, print_step);
+    gw_config_destroy(config);
+    return err == 0 ? EXIT_CLEAN : EXIT_RUNTIME;
+}
+
+/* ---------------------------------------------------------------- start */
+
+static int serve(const char *config_file)
+{
+    static struct process process; /* static, so that what h2o never frees stays reachable */
+    sigset_t blocked;
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)prctl(PR_SET_DUMPABLE, 0); /* no core file with tokens and messages in it */
+    (void)sigemptyset(&blocked);
+    (void)sigaddset(&blocked, SIGTERM);
+    (void)sigaddset(&blocked, SIGINT);
+    (void)sigaddset(&blocked, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &blocked, NULL); /* inherited by every thread */
+    process.config_file = config_file;
+    process.signal_fd = signalfd(-1, &blocked, SFD_CLOEXEC | SFD_NONBLOCK);
+    process.signals.ready = on_signal;
+    if (process.signal_fd < 0 || curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK) {
+        (void)fprintf(stderr, "sluice: cannot start: %s\n", strerror(errno));
+        return EXIT_RUNTIME;
+    }
+    int code = load(&process);
+    if (code == EXIT_CLEAN) {
+        code = start(&process);
+    }
+    if (code != EXIT_CLEAN) {
+        return code;
+    }
+    wait_for_the_end(&process);
+    return stop(&process);
+}
+
+/* Configuration and keys, as the newest generation. One line on standard error names what is wrong. */
+static int load(struct process *process)
+{
+    char error[GW_CONFIG_ERROR_SIZE]; /* as large as GW_AUTH_ERROR_SIZE */
+    struct gw_config *config;
+    struct gw_auth_keys *keys;
+
+    if (process->generations == GENERATIONS_MAX) {
+        (void)fprintf(stderr, "sluice: reloaded too often; restart to load a configuration\n");
+        return EXIT_USAGE;
+    }
+    if (gw_config_load(process->config_file, error, &config) != 0) {
+        (void)fprintf(stderr, "sluice: %s\n", error);
+        return EXIT_USAGE;
+    }
+    if (gw_auth_keys_load(config, error, &keys) != 0) {
+        (void)fprintf(stderr, "sluice: %s\n", error);
+        gw_config_destroy(config);
+        return EXIT_USAGE;
+    }
+    process->configs[process->generations] = config;
+    process->keys[process->generations] = keys;
+    process->generations++;
+    return EXIT_CLEAN;
+}
+
+static int start(struct process *process)
+{
+    struct gw_server *server = &process->server;
+
+    server->config = process->configs[0];
+    server->keys = process->keys[0];
+    server->log = &process->log;
+    server->drained.receive = on_drained;
+    if (sl_loop_create(&server->main_loop) != 0 ||
+        sl_loop_watch(server->main_loop, &process->signals, process->signal_fd, SL_READABLE) != 0) {
+        (void)fprintf(stderr, "sluice: cannot make the main loop\n");
+        return EXIT_RUNTIME;
+    }
+    gw_log_init(&process->log, server->main_loop);
+    server->started_us = sl_loop_now_us(server->main_loop);
+    int code = make_store(process);
+    return code == EXIT_CLEAN ? make_workers(process) : code;
+}
+
+static int make_store(struct process *process)
+{
+    const struct gw_config *config = process->server.config;
+    const struct store_config store_config = {
+        .redis_url = config->redis.url,
+        .database_url = config->database.url,
+        .redis_timeout_ms = config->redis.timeout_ms,
+        .database_timeout_ms = config->database.timeout_ms,
+        .database_reads_max = config->database.reads_max,
+        .profile_ttl_s = config->cache.profile_ttl_s,
+        .absent_profile_ttl_s = config->cache.absent_profile_ttl_s,
+        .history_ttl_s = config->cache.history_ttl_s,
+        .history_pending_ttl_s = config->cache.history_pending_ttl_s,
+        .history_messages = config->chat.history_messages,
+        .local_profiles_max = config->cache.local_profiles_max,
+        .writer_batch_rows = config->writer.batch_rows,
+        .writer_batch_bytes = config->writer.batch_max_bytes,
+        .writer_queue_bytes = config->writer.queue_max_bytes,
+    };
+    int err = store_create(&store_config, &process->server.store);
+
+    if (err == SL_E_INVALID_VALUE) {
+        (void)fprintf(stderr, "sluice: redis.url or database.url cannot be read\n");
+        return EXIT_USAGE;
+    }
+    if (err != 0) {
+        (void)fprintf(stderr, "sluice: cannot start the store\n");
+        return EXIT_RUNTIME;
+    }
+    return EXIT_CLEAN;
+}
+
+/* Opens one socket per worker on the same address: with port 0 the first one chooses for all. */
+static int open_listener(const char *key, const char *wanted, char *bound, size_t size)
+{
+    int fd = gw_listener_open(bound[0] != '\0' ? bound : wanted, bound, size);
+
+    if (fd < 0) {
+        (void)fprintf(stderr, "sluice: %s: cannot listen on %s: %s\n", key, wanted, strerror(-fd));
+    }
+    return fd;
+}
+
+static int make_workers(struct process *process)
+{
+    struct gw_server *server = &process->server;
+    const struct gw_config *config = server->config;
+    char bound[80] = "", ops_bound[80] = "";
+
+    server->workers_count = config->threads;
+    server->workers = calloc(config->threads, sizeof(struct gw_worker));
+    if (server->workers == NULL) {
+        return EXIT_RUNTIME;
+    }
+    for (unsigned i = 0; i < config->threads; i++) {
+        int ops_fd = -1, fd = open_listener("listen", config->listen, bound, sizeof(bound));
+        if (fd < 0) {
+            return EXIT_RUNTIME;
+        }
+        if (config->ops.listen != NULL && config->ops.listen[0] != '\0') {
+            ops_fd = open_listener("ops.listen", config->ops.listen, ops_bound, sizeof(ops_bound));
+            if (ops_fd < 0) {
+                return EXIT_RUNTIME;
+            }
+            server->ops_port = atoi(strrchr(ops_bound, ':') + 1);
+        }
+        if (gw_worker_init(&server->workers[i], server, i, fd, ops_fd) != 0) {
+            (void)fprintf(stderr, "sluice: cannot make thread %u\n", i);
+            return EXIT_RUNTIME;
+        }
+    }
+    atomic_init(&server->workers_to_drain, config->threads);
+    for (unsigned i = 0; i < config->threads; i++) {
+        if (gw_worker_run(&server->workers[i]) != 0) {
+            (void)fprintf(stderr, "sluice: cannot start thread %u\n", i);
+            return EXIT_RUNTIME;
+        }
+    }
+    gw_log_event(
+        &process->log, "info", "listening",
+        "\"address\":\"%s\",\"ops_address\":\"%s\",\"threads\":%u,\"version\":\"%s\",\"pid\":%d",
+        bound, ops_bound, config->threads, SLUICE_VERSION, (int)getpid());
+    (void)sd_notify(0, "READY=1");
+    return EXIT_CLEAN;
+}
+
+/* ---------------------------------------------------------------- signals */
+
+static void wait_for_the_end(struct process *process)
+{
+    while (!process->drained) {
+        sl_loop_run_once(process->server.main_loop, 1000);
+    }
+}
+
+static void on_signal(struct sl_watch *watch, unsigned events)
+{
+    struct process *process = SL_CONTAINER_OF(watch, struct process, signals);
+    struct signalfd_siginfo info;
+
+    (void)events;
+    while (read(process->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGHUP) {
+            reload(process);
+        } else {
+            begin_stop(process);
+        }
+    }
+}
+
+static void reload(struct process *process)
+{
+    struct gw_server *server = &process->server;
+    char fixed[512];
+
+    if (process->stopping || load(process) != EXIT_CLEAN) {
+        gw_log_event(&process->log, "error", "reload_failed", "%s", "");
+        return;
+    }
+    size_t newest = process->generations - 1;
+    size_t count = gw_config_fixed_changes(process->configs[newest - 1], process->configs[newest],
+                                           fixed, sizeof(fixed));
+    for (unsigned i = 0; i < server->workers_count; i++) {
+        gw_worker_reload(&server->workers[i], process->configs[newest], process->keys[newest]);
+    }
+    gw_log_event(&process->log, "info", "reloaded", "\"needs_restart\":\"%s\"",
+                 count > 0 ? fixed : "");
+}
+
+/* ---------------------------------------------------------------- stop */
+
+/* Asked a second time, running turns are not waited for any more. */
+static void begin_stop(struct process *process)
+{
+    struct gw_server *server = &process->server;
+
+    process->stopping = true;
+    atomic_store(&server->draining, true);
+    (void)sd_notify(0, "STOPPING=1");
+    gw_log_event(&process->log, "info", "draining", "\"turns\":%u", atomic_load(&server->turns));
+    for (unsigned i = 0; i < server->workers_count; i++) {
+        gw_worker_drain(&server->workers[i]);
+    }
+}
+
+static void on_drained(struct sl_message *message)
+{
+    struct gw_server *server = SL_CONTAINER_OF(message, struct gw_server, drained);
+
+    SL_CONTAINER_OF(server, struct process, server)->drained = true;
+}
+
+/* The workers run on while the store drains: they take the acknowledgements. */
+static int stop(struct process *process)
+{
+    struct gw_server *server = &process->server;
+    size_t left = store_stop(server->store, 1000 * server->config->shutdown.drain_timeout_s);
+
+    for (unsigned i = 0; i < server->workers_count; i++) {
+        gw_worker_stop(&server->workers[i]);
+    }
+    for (unsigned i = 0; i < server->workers_count; i++) {
+        gw_worker_join(&server->workers[i]);
+    }
+    store_destroy(server->store);
+    gw_log_event(&process->log, left == 0 ? "info" : "error", "stopped",
+                 "\"records_not_written\":%zu", left);
+    sl_loop_run_once(server->main_loop, 0); /* prints the last lines */
+    for (size_t i = 0; i < process->generations; i++) {
+        gw_auth_keys_destroy(process->keys[i]);
+        gw_config_destroy(process->configs[i]);
+    }
+    return left == 0 ? EXIT_CLEAN : EXIT_RUNTIME;
+}

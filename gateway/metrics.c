@@ -1,0 +1,311 @@
+/*
+ * Prometheus text.
+ *
+ * The per-loop figures are added up into one plain copy first; tables then name each counter and
+ * histogram with its help, type and labels. Thread: any worker's.
+ */
+#include "metrics.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "log.h"
+#include "worker.h"
+
+struct totals {
+    struct gw_stats gateway;
+    struct store_client_stats store;
+    uint64_t auth_verified, auth_cached;
+    unsigned redis_up, database_up;
+};
+
+/* One line of the page. `labels` is the inside of the braces, or "". */
+struct counter_row {
+    const char *name, *help, *type, *labels;
+    const sl_counter *value;
+};
+
+struct histogram_row {
+    const char *name, *help, *labels;
+    const struct sl_histogram *histogram;
+};
+
+static void add_up(const struct gw_server *server, struct totals *totals);
+static void add_counters(sl_counter *into, const sl_counter *from, size_t count);
+static int write_counters(const struct gw_server *server, const struct totals *totals,
+                          struct sl_buffer *page);
+static int write_histograms(const struct gw_server *server, const struct totals *totals,
+                            struct sl_buffer *page);
+static int write_turn_errors(const struct totals *totals, struct sl_buffer *page);
+static int write_gauges(const struct gw_server *server, const struct totals *totals,
+                        struct sl_buffer *page);
+static int write_counter(const struct counter_row *row, bool first, struct sl_buffer *page);
+static int write_histogram(const struct histogram_row *row, bool first, struct sl_buffer *page);
+
+int gw_metrics_write(const struct gw_server *server, struct sl_buffer *page)
+{
+    struct totals *totals = calloc(1, sizeof(*totals));
+
+    if (totals == NULL) {
+        return SL_E_NO_MEMORY;
+    }
+    add_up(server, totals);
+    int err = write_gauges(server, totals, page);
+    if (err == 0) {
+        err = write_counters(server, totals, page);
+    }
+    if (err == 0) {
+        err = write_turn_errors(totals, page);
+    }
+    if (err == 0) {
+        err = write_histograms(server, totals, page);
+    }
+    free(totals);
+    return err;
+}
+
+/* Both structs consist of counters alone (histograms are counters too), so they add up as arrays. */
+static void add_up(const struct gw_server *server, struct totals *totals)
+{
+    for (unsigned i = 0; i < server->workers_count; i++) {
+        const struct gw_worker *worker = &server->workers[i];
+        uint64_t verified, cached;
+        add_counters((sl_counter *)&totals->gateway, (const sl_counter *)&worker->stats,
+                     sizeof(worker->stats) / sizeof(sl_counter));
+        add_counters((sl_counter *)&totals->store,
+                     (const sl_counter *)store_client_stats(worker->store),
+                     sizeof(totals->store) / sizeof(sl_counter));
+        gw_auth_counts(worker->auth, &verified, &cached);
+        totals->auth_verified += verified;
+        totals->auth_cached += cached;
+        totals->redis_up += store_client_redis(worker->store) == STORE_LINK_UP;
+        totals->database_up += store_client_database(worker->store) == STORE_LINK_UP;
+    }
+}
+
+static void add_counters(sl_counter *into, const sl_counter *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        sl_counter_add(&into[i], sl_counter_get(&from[i]));
+    }
+}
+
+static int write_gauges(const struct gw_server *server, const struct totals *totals,
+                        struct sl_buffer *page)
+{
+    const struct gw_stats *stats = &totals->gateway;
+
+    return sl_buffer_appendf(
+        page,
+        "# HELP sluice_turns_active Turns that are running.\n# TYPE sluice_turns_active gauge\n"
+        "sluice_turns_active %" PRIu64 "\n"
+        "# HELP sluice_connections_active Client connections that are open.\n"
+        "# TYPE sluice_connections_active gauge\nsluice_connections_active %" PRIu64 "\n"
+        "# HELP sluice_threads Loop threads.\n# TYPE sluice_threads gauge\nsluice_threads %u\n"
+        "# HELP sluice_redis_links_up Loop threads whose Redis connection is up.\n"
+        "# TYPE sluice_redis_links_up gauge\nsluice_redis_links_up %u\n"
+        "# HELP sluice_database_links_up Loop threads whose Postgres read connection is up.\n"
+        "# TYPE sluice_database_links_up gauge\nsluice_database_links_up %u\n"
+        "# HELP sluice_draining 1 while the process is shutting down.\n"
+        "# TYPE sluice_draining gauge\nsluice_draining %d\n"
+        "# HELP sluice_log_lines_dropped_total Log lines dropped because nobody read the log.\n"
+        "# TYPE sluice_log_lines_dropped_total counter\nsluice_log_lines_dropped_total %" PRIu64
+        "\n"
+        "# HELP sluice_auth_checks_total Accepted token checks, by whether they cost crypto.\n"
+        "# TYPE sluice_auth_checks_total counter\n"
+        "sluice_auth_checks_total{source=\"verified\"} %" PRIu64 "\n"
+        "sluice_auth_checks_total{source=\"cache\"} %" PRIu64 "\n",
+        sl_counter_get(&stats->turns_started) - sl_counter_get(&stats->turns_ended),
+        sl_counter_get(&stats->connections_accepted) - sl_counter_get(&stats->connections_closed),
+        server->workers_count, totals->redis_up, totals->database_up,
+        atomic_load(&server->draining),
+        atomic_load_explicit(&server->log->dropped, memory_order_relaxed), totals->auth_verified,
+        totals->auth_cached);
+}
+
+static int write_counters(const struct gw_server *server, const struct totals *totals,
+                          struct sl_buffer *page)
+{
+    const struct gw_stats *g = &totals->gateway;
+    const struct store_client_stats *s = &totals->store;
+    const struct store_writer_stats *w = store_writer_stats(server->store);
+    const char *counter = "counter", *gauge = "gauge";
+    const struct counter_row rows[] = {
+        {"sluice_turns_total", "Turns that ended, by result.", counter, "result=\"complete\"",
+         &g->turns[STORE_STATUS_COMPLETE]},
+        {"sluice_turns_total", "", counter, "result=\"stopped\"", &g->turns[STORE_STATUS_STOPPED]},
+        {"sluice_turns_total", "", counter, "result=\"cancelled\"",
+         &g->turns[STORE_STATUS_CANCELLED]},
+        {"sluice_turns_total", "", counter, "result=\"interrupted\"",
+         &g->turns[STORE_STATUS_INTERRUPTED]},
+        {"sluice_turns_total", "", counter, "result=\"failed\"", &g->turns[STORE_STATUS_FAILED]},
+        {"sluice_turns_refused_total", "Turns refused before they began.", counter, "",
+         &g->turns_refused},
+        {"sluice_requests_total", "Answered requests, by status class.", counter, "class=\"2xx\"",
+         &g->requests[2]},
+        {"sluice_requests_total", "", counter, "class=\"4xx\"", &g->requests[4]},
+        {"sluice_requests_total", "", counter, "class=\"5xx\"", &g->requests[5]},
+        {"sluice_connections_accepted_total", "Client connections accepted.", counter, "",
+         &g->connections_accepted},
+        {"sluice_connections_refused_total",
+         "Client connections refused: over the cap, or out of descriptors.", counter, "",
+         &g->connections_refused},
+        {"sluice_clients_gone_total", "Clients that left before their answer ended.", counter, "",
+         &g->clients_gone},
+        {"sluice_heartbeats_total", "Heartbeats sent into silence.", counter, "", &g->heartbeats},
+        {"sluice_auth_refused_total", "Requests with no or a bad token.", counter, "",
+         &g->auth_refused},
+        {"sluice_tokens_total", "Model tokens, as reported or estimated.", counter,
+         "type=\"prompt\"", &g->tokens_prompt},
+        {"sluice_tokens_total", "", counter, "type=\"completion\"", &g->tokens_completion},
+        {"sluice_deltas_total", "Deltas relayed.", counter, "", &g->deltas},
+        {"sluice_context_missing_total", "Turns that went on without a part of their context.",
+         counter, "part=\"profile\"", &g->warnings_profile},
+        {"sluice_context_missing_total", "", counter, "part=\"history\"", &g->warnings_history},
+        {"sluice_context_missing_total", "", counter, "part=\"rag\"", &g->warnings_rag},
+        {"sluice_cache_requests_total",
+         "Cache reads. stale: a value that did not parse or match; fallback: Redis did not answer.",
+         counter, "kind=\"profile\",result=\"hit\"", &s->profile.hits},
+        {"sluice_cache_requests_total", "", counter, "kind=\"profile\",result=\"miss\"",
+         &s->profile.misses},
+        {"sluice_cache_requests_total", "", counter, "kind=\"profile\",result=\"stale\"",
+         &s->profile.stale},
+        {"sluice_cache_requests_total", "", counter, "kind=\"profile\",result=\"fallback\"",
+         &s->profile.fallbacks},
+        {"sluice_cache_requests_total", "", counter, "kind=\"history\",result=\"hit\"",
+         &s->history.hits},
+        {"sluice_cache_requests_total", "", counter, "kind=\"history\",result=\"miss\"",
+         &s->history.misses},
+        {"sluice_cache_requests_total", "", counter, "kind=\"history\",result=\"stale\"",
+         &s->history.stale},
+        {"sluice_cache_requests_total", "", counter, "kind=\"history\",result=\"fallback\"",
+         &s->history.fallbacks},
+        {"sluice_redis_commands_total", "Redis commands sent.", counter, "", &s->redis_commands},
+        {"sluice_redis_errors_total", "Redis commands that failed.", counter, "type=\"error\"",
+         &s->redis_errors},
+        {"sluice_redis_errors_total", "", counter, "type=\"timeout\"", &s->redis_timeouts},
+        {"sluice_database_reads_total", "Postgres reads sent.", counter, "", &s->database_reads},
+        {"sluice_database_read_errors_total", "Postgres reads that failed.", counter,
+         "type=\"error\"", &s->database_errors},
+        {"sluice_database_read_errors_total", "", counter, "type=\"timeout\"",
+         &s->database_timeouts},
+        {"sluice_writer_records_waiting", "Records that are not in Postgres yet.", gauge, "",
+         &w->records_waiting},
+        {"sluice_writer_bytes_waiting", "Bytes of those records.", gauge, "", &w->bytes_waiting},
+        {"sluice_writer_connected", "1 while the writer is connected to Postgres.", gauge, "",
+         &w->connected},
+        {"sluice_writer_batches_total", "Batches committed.", counter, "", &w->batches},
+        {"sluice_writer_rows_total", "Records committed.", counter, "", &w->rows},
+        {"sluice_writer_retries_total", "Batches that had to be sent again.", counter, "",
+         &w->retries},
+        {"sluice_writer_failures_total", "Records that Postgres refused for good.", counter, "",
+         &w->failures},
+        {"sluice_writer_refused_total", "Records refused because the queue was full.", counter, "",
+         &w->refused},
+        {"sluice_writer_last_success_timestamp_seconds", "Unix time of the last committed batch.",
+         gauge, "", &w->last_success_unix_s},
+    };
+    const char *previous = "";
+    int err = 0;
+
+    for (size_t i = 0; err == 0 && i < sizeof(rows) / sizeof(rows[0]); i++) {
+        err = write_counter(&rows[i], strcmp(previous, rows[i].name) != 0, page);
+        previous = rows[i].name;
+    }
+    return err;
+}
+
+/* By the code that the client saw; only codes that occurred. */
+static int write_turn_errors(const struct totals *totals, struct sl_buffer *page)
+{
+    int err =
+        sl_buffer_append_str(page, "# HELP sluice_turn_errors_total Turns that ended with an error,"
+                                   " by its code.\n# TYPE sluice_turn_errors_total counter\n");
+
+    for (size_t slot = 0; err == 0 && slot < GW_STATS_ERRORS; slot++) {
+        uint64_t count = sl_counter_get(&totals->gateway.turn_errors[slot]);
+        if (count > 0) {
+            err = sl_buffer_appendf(page, "sluice_turn_errors_total{code=\"%s\"} %" PRIu64 "\n",
+                                    sl_error_info((int)slot + SL_E_FIRST_ + 1)->code, count);
+        }
+    }
+    return err;
+}
+
+static int write_histograms(const struct gw_server *server, const struct totals *totals,
+                            struct sl_buffer *page)
+{
+    static const char stage[] = "Time of each stage of a turn.";
+    const struct gw_stats *g = &totals->gateway;
+    const struct histogram_row rows[] = {
+        {"sluice_ttft_seconds", "Request received to first token written.", "", &g->ttft},
+        {"sluice_added_latency_seconds", "First token parsed to first token written.", "",
+         &g->added},
+        {"sluice_session_event_seconds", "Request received to response head written.", "",
+         &g->session_event},
+        {"sluice_stage_seconds", stage, "stage=\"profile\"", &g->profile},
+        {"sluice_stage_seconds", stage, "stage=\"history\"", &g->history},
+        {"sluice_stage_seconds", stage, "stage=\"context\"", &g->context},
+        {"sluice_stage_seconds", stage, "stage=\"connect\"", &g->connect},
+        {"sluice_stage_seconds", stage, "stage=\"upstream_first_byte\"", &g->upstream_first_byte},
+        {"sluice_stage_seconds", stage, "stage=\"upstream_first_token\"", &g->upstream_first_token},
+        {"sluice_stage_seconds", stage, "stage=\"save\"", &g->save},
+        {"sluice_stage_seconds", stage, "stage=\"total\"", &g->total},
+        {"sluice_redis_seconds", "Redis commands.", "", &totals->store.redis_us},
+        {"sluice_database_read_seconds", "Postgres reads.", "", &totals->store.database_us},
+        {"sluice_writer_batch_seconds", "Batches, from the first statement to the commit.", "",
+         &store_writer_stats(server->store)->batch_us},
+    };
+    const char *previous = "";
+    int err = 0;
+
+    for (size_t i = 0; err == 0 && i < sizeof(rows) / sizeof(rows[0]); i++) {
+        err = write_histogram(&rows[i], strcmp(previous, rows[i].name) != 0, page);
+        previous = rows[i].name;
+    }
+    return err;
+}
+
+static int write_counter(const struct counter_row *row, bool first, struct sl_buffer *page)
+{
+    int err = !first ? 0
+                     : sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s %s\n", row->name, row->help,
+                                         row->name, row->type);
+    if (err != 0) {
+        return err;
+    }
+    return sl_buffer_appendf(page,
+                             row->labels[0] != '\0' ? "%s{%s} %" PRIu64 "\n" : "%s%s %" PRIu64 "\n",
+                             row->name, row->labels, sl_counter_get(row->value));
+}
+
+static int write_histogram(const struct histogram_row *row, bool first, struct sl_buffer *page)
+{
+    const char *comma = row->labels[0] != '\0' ? "," : "";
+    uint64_t count = 0;
+    int err = !first ? 0
+                     : sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s histogram\n", row->name,
+                                         row->help, row->name);
+
+    for (size_t i = 0; err == 0 && i <= SL_HISTOGRAM_BOUNDS; i++) {
+        count += sl_counter_get(&row->histogram->buckets[i]);
+        if (i < SL_HISTOGRAM_BOUNDS) {
+            err = sl_buffer_appendf(page, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", row->name,
+                                    row->labels, comma, (double)sl_histogram_bounds_us[i] / 1e6,
+                                    count);
+        } else {
+            err = sl_buffer_appendf(page, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", row->name,
+                                    row->labels, comma, count);
+        }
+    }
+    if (err != 0) {
+        return err;
+    }
+    const char *open = row->labels[0] != '\0' ? "{" : "",
+               *close = row->labels[0] != '\0' ? "}" : "";
+    return sl_buffer_appendf(page, "%s_sum%s%s%s %.6f\n%s_count%s%s%s %" PRIu64 "\n", row->name,
+                             open, row->labels, close,
+                             (double)sl_counter_get(&row->histogram->sum_us) / 1e6, row->name, open,
+                             row->labels, close, count);
+}

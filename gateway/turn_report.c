@@ -1,0 +1,167 @@
+/*
+ * What is counted and logged of a turn: once, at its end, in one JSON line.
+ *
+ * `term` says who ended it and in which state, in HAProxy's manner: first letter C client, U upstream,
+ * R Redis, D database, L our limit, I bug, - fine (lower case: a timeout); second letter the state:
+ * C context, A ask, S stream, V save, D done. Lengths only: never a message, an answer, a token or a key.
+ * Thread: the turn's loop.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "config.h"
+#include "sluice/text.h"
+#include "stats.h"
+#include "turn_state.h"
+
+enum { LINE_MAX_BYTES = 4096 };
+
+static const char state_letters[] = "CASVD";
+static const char *const state_names[] = {"context", "ask", "stream", "save", "done"};
+
+static void count(const struct gw_turn *turn);
+static int append_line(const struct gw_turn *turn, struct sl_buffer *line);
+static int append_ms(struct sl_buffer *line, const char *name, uint64_t from_us, uint64_t to_us);
+static const char *source_name(const struct store_read *read, int status);
+static uint64_t user_hash(const struct gw_user *user);
+
+void gw_turn_report(const struct gw_turn *turn)
+{
+    struct sl_buffer line;
+
+    count(turn);
+    sl_buffer_init(&line, LINE_MAX_BYTES);
+    if (append_line(turn, &line) == 0) {
+        turn->turns->log_line(turn->turns->context, line.base, line.len);
+    }
+    sl_buffer_dispose(&line);
+}
+
+static void record(struct sl_histogram *histogram, uint64_t from_us, uint64_t to_us)
+{
+    if (to_us != 0) {
+        sl_histogram_record(histogram, to_us - from_us);
+    }
+}
+
+static void count(const struct gw_turn *turn)
+{
+    struct gw_stats *stats = turn->turns->stats;
+    int32_t prompt_tokens, completion_tokens;
+
+    sl_counter_add(&stats->turns[turn->status], 1);
+    if (turn->error != 0) {
+        sl_counter_add(&stats->turn_errors[gw_stats_error_slot(turn->error)], 1);
+    }
+    gw_turn_usage(turn, &prompt_tokens, &completion_tokens);
+    sl_counter_add(&stats->tokens_prompt, turn->asked_us != 0 ? (uint64_t)prompt_tokens : 0);
+    sl_counter_add(&stats->tokens_completion, (uint64_t)completion_tokens);
+    sl_counter_add(&stats->deltas, turn->log.token_count);
+    record(&stats->profile, turn->received_us, turn->profile_done_us);
+    record(&stats->history, turn->received_us, turn->history_done_us);
+    record(&stats->context, turn->received_us, turn->context_done_us);
+    record(&stats->connect, turn->asked_us, turn->call.connected_us);
+    record(&stats->upstream_first_byte, turn->asked_us, turn->call.first_byte_us);
+    record(&stats->upstream_first_token, turn->asked_us, turn->first_delta_us);
+    record(&stats->save, turn->answered_us, turn->saved_us);
+    record(&stats->total, turn->received_us, turn->saved_us);
+}
+
+static int append_line(const struct gw_turn *turn, struct sl_buffer *line)
+{
+    const struct sl_error_info *info = turn->error != 0 ? sl_error_info(turn->error) : NULL;
+    struct timespec now;
+    struct tm utc;
+    char when[32];
+    int32_t prompt_tokens, completion_tokens;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)gmtime_r(&now.tv_sec, &utc);
+    (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &utc);
+    gw_turn_usage(turn, &prompt_tokens, &completion_tokens);
+    int err = sl_buffer_appendf(
+        line, "{\"time\":\"%s.%03ldZ\",\"level\":\"info\",\"event\":\"turn\",\"request_id\":", when,
+        now.tv_nsec / 1000000);
+    if (err == 0) {
+        err = sl_json_append_string(line, turn->request_id, strlen(turn->request_id));
+    }
+    if (err == 0) {
+        err = sl_buffer_appendf(
+            line,
+            ",\"turn_id\":\"%s\",\"session_id\":\"%s\",\"user_hash\":\"%016llx\",\"status\":\"%s\","
+            "\"term\":\"%c%c\",\"error\":%s%s%s,\"saved\":%s,\"upstream_status\":%d,"
+            "\"message_bytes\":%zu,\"answer_bytes\":%zu,\"reasoning_bytes\":%zu,\"events\":%u,"
+            "\"history_messages\":%zu,\"prompt_tokens\":%d,\"completion_tokens\":%d,"
+            "\"profile_source\":\"%s\",\"history_source\":\"%s\"",
+            turn->id_text, turn->session_text, (unsigned long long)user_hash(&turn->user),
+            store_status_name(turn->status), info != NULL ? info->term : '-',
+            state_letters[info != NULL ? turn->error_state : GW_TURN_DONE],
+            info != NULL ? "\"" : "", info != NULL ? info->code : "null", info != NULL ? "\"" : "",
+            turn->saved ? "true" : "false", turn->call.http_status, turn->request.message_len,
+            turn->log.token_bytes, turn->log.reasoning_bytes, turn->log.last_seq,
+            turn->history_used, prompt_tokens, completion_tokens,
+            source_name(&turn->profile, turn->profile_status),
+            source_name(&turn->history, turn->history_status));
+    }
+    struct {
+        const char *name;
+        uint64_t from_us, to_us;
+    } const stages[] = {
+        {"profile_ms", turn->received_us, turn->profile_done_us},
+        {"history_ms", turn->received_us, turn->history_done_us},
+        {"context_ms", turn->received_us, turn->context_done_us},
+        {"connect_ms", turn->asked_us, turn->call.connected_us},
+        {"upstream_first_byte_ms", turn->asked_us, turn->call.first_byte_us},
+        {"upstream_first_token_ms", turn->asked_us, turn->first_delta_us},
+        {"ttft_ms", turn->received_us, turn->token_delivered_us},
+        {"saved_ms", turn->answered_us, turn->saved_us},
+        {"total_ms", turn->received_us, turn->saved_us},
+    };
+    for (size_t i = 0; err == 0 && i < sizeof(stages) / sizeof(stages[0]); i++) {
+        err = append_ms(line, stages[i].name, stages[i].from_us, stages[i].to_us);
+    }
+    return err != 0 ? err : sl_buffer_append(line, "}", 1);
+}
+
+static int append_ms(struct sl_buffer *line, const char *name, uint64_t from_us, uint64_t to_us)
+{
+    if (to_us == 0) {
+        return 0;
+    }
+    return sl_buffer_appendf(line, ",\"%s\":%.3f", name, (double)(to_us - from_us) / 1000);
+}
+
+static const char *source_name(const struct store_read *read, int status)
+{
+    static const char *const names[] = {"none", "cache", "local", "database"};
+
+    return status != 0 ? "failed" : names[read->source];
+}
+
+/* Tells users apart in the log without naming them. FNV-1a, 64 bits. */
+static uint64_t user_hash(const struct gw_user *user)
+{
+    uint64_t hash = 14695981039346656037ULL;
+
+    for (size_t i = 0; i < user->id_len; i++) {
+        hash = (hash ^ (unsigned char)user->id[i]) * 1099511628211ULL;
+    }
+    return hash;
+}
+
+void gw_turn_trace(const struct gw_turn *turn, enum gw_turn_state next)
+{
+    char line[256];
+
+    if (strcmp(turn->config->log_level, "debug") != 0) {
+        return;
+    }
+    int n =
+        snprintf(line, sizeof(line),
+                 "{\"level\":\"debug\",\"event\":\"turn_state\",\"turn_id\":\"%s\",\"from\":\"%s\","
+                 "\"to\":\"%s\",\"after_ms\":%.3f}",
+                 turn->id_text, state_names[turn->state], state_names[next],
+                 (double)(sl_loop_now_us(turn->turns->loop) - turn->received_us) / 1000);
+    turn->turns->log_line(turn->turns->context, line, (size_t)n);
+}

@@ -1,0 +1,60 @@
+/**
+ * Asking the model: one streaming request to the configured upstream, by libcurl, on a loop.
+ *
+ * Thread: its loop's. Ownership: a call is embedded in its turn (op.h); the libcurl handle behind it
+ * belongs to the upstream, which recycles it and may keep it a moment longer than the call, to read
+ * the end of the response so that the connection can be used again.
+ */
+#pragma once
+
+#include "delta.h"
+#include "sluice/loop.h"
+#include "sluice/op.h"
+
+struct gw_config;
+struct gw_upstream;
+struct gw_upstream_call;
+struct gw_transfer;
+
+struct gw_upstream_events {
+    /**
+     * Text arrived. Runs inside libcurl's callback: it may append to a log and wake a task, nothing
+     * else. Not 0: the call ends with that error.
+     */
+    int (*on_delta)(struct gw_upstream_call *call, const struct gw_delta *delta);
+    /** `connected` or `first_byte_us` was set. Same rule. */
+    void (*on_progress)(struct gw_upstream_call *call);
+};
+
+struct gw_upstream_call {
+    struct sl_op op;
+    const struct gw_upstream_events *events; /* input */
+    /* outputs, as they become known */
+    bool connected;
+    uint64_t connected_us, first_byte_us; /* loop clock; 0: not yet */
+    int http_status;                      /* 0: none yet */
+    bool has_finish, has_usage;
+    char finish_reason[GW_FINISH_REASON_SIZE];
+    int32_t prompt_tokens, completion_tokens;
+    /* private */
+    struct gw_transfer *transfer;
+};
+
+/**
+ * Makes an upstream from the configuration. `older` (NULL: none) is one that it replaces after a reload:
+ * calls may still be under way there, so it is kept and freed along with the new one.
+ */
+SL_MUST_CHECK int gw_upstream_create(struct sl_loop *loop, const struct gw_config *config,
+                                     struct gw_upstream *older, struct gw_upstream **ret_upstream);
+/** No call may be under way. NULL is accepted. */
+void gw_upstream_destroy(struct gw_upstream *upstream);
+
+/**
+ * Sends the request. The body's bytes move into the transfer: `body` is empty afterwards.
+ * Done with 0 only when the upstream has said that the answer is complete (a finish reason or the
+ * end marker) and the transfer did not fail before that; otherwise with the SL_E_UPSTREAM_… error, or
+ * SL_E_CANCELLED. There are no timers here: the turn keeps them. Start: 0 or SL_E_NO_MEMORY.
+ */
+SL_MUST_CHECK int gw_upstream_start(struct gw_upstream *upstream, struct gw_upstream_call *call,
+                                    struct sl_buffer *body);
+void gw_upstream_cancel(struct gw_upstream_call *call);

@@ -1,0 +1,68 @@
+/**
+ * The simulated world of a turn: a store and an upstream that do only what the test says, and a clock
+ * that only the test moves.
+ *
+ * It implements the store's and the upstream's functions by their own names (link-time substitution), so
+ * the production turn machine runs unchanged. Thread: the test's.
+ */
+#pragma once
+
+#include "config.h"
+#include "stats.h"
+#include "turn_state.h"
+
+enum { WORLD_SAVES = 2 };
+
+struct world {
+    uint64_t now_us;
+    struct sl_loop *loop;
+    struct gw_config config;
+    struct gw_stats stats;
+    struct gw_turns turns;
+    struct gw_turn *turn; /* NULL once it has freed itself */
+    /* what the turn has asked for; NULL: not under way */
+    struct store_read *profile, *history;
+    struct store_save *saves[WORLD_SAVES]; /* the question, the answer */
+    struct gw_upstream_call *call;
+    /* what it has handed over */
+    enum store_status answer_status;
+    char answer_text[256];
+    unsigned saves_started, appends, ends, log_lines;
+    size_t window_count;
+    bool window_known;
+    /* what the next start functions return */
+    int save_start_status, upstream_start_status;
+    /* the follower's view */
+    struct gw_follower follower;
+    size_t follower_offset;
+    struct {
+        enum sl_event_type type;
+        char payload[512];
+    } events[64];
+    unsigned events_count;
+    char last_log_line[4096];
+};
+
+extern struct world world;
+
+/** A fresh world with default deadlines; a session id in the request makes history be asked for. */
+void world_open(void);
+/** Starts a turn and follows it. */
+void world_start_turn(const char *message, bool has_session, enum gw_on_disconnect on_disconnect);
+/** Runs the loop until nothing is queued. */
+void world_run(void);
+/** Moves the clock and runs what becomes due. */
+void world_advance_ms(uint64_t ms);
+/** Everything must be over: no operation under way, the turn freed. */
+void world_close(void);
+
+void world_finish_profile(int status, const char *json);
+void world_finish_history(int status);
+void world_finish_save(unsigned which, int status);
+void world_connect_upstream(void);
+void world_send_delta(const char *content);
+void world_finish_upstream(int status, const char *finish_reason);
+
+/** True when the follower has seen an event of this type (with `text` in its payload, unless NULL). */
+bool world_saw(enum sl_event_type type, const char *text);
+unsigned world_count(enum sl_event_type type);
