@@ -1,0 +1,28 @@
+/**
+ * What the stub wants to know of a chat request: the roles, the last user text, a few flags.
+ *
+ * Thread: any. Ownership: the struct is the caller's and is freed with stub_chat_finish.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "buffer.h"
+
+struct stub_chat {
+    size_t messages;
+    struct lt_buffer roles;     /* "system,user,assistant,user" */
+    struct lt_buffer user_text; /* the last user message, its text parts joined */
+    char model[128];            /* cut when longer */
+    bool stream;
+    bool include_usage;
+};
+
+/**
+ * Reads the body of a /v1/chat/completions request into an all-zero `chat`. 0, or -1 when the text
+ * is not a JSON object with a `messages` array of objects; finish the struct in both cases.
+ */
+int stub_chat_parse(const char *body, size_t len, struct stub_chat *chat);
+
+void stub_chat_finish(struct stub_chat *chat);
