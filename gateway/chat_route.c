@@ -80,7 +80,7 @@ static int admit(struct gw_exchange *exchange)
         config->chat.turns_per_user_max) {
         return SL_E_RATE_LIMITED;
     }
-    return 0;
+    return store_admission(worker->store);
 }
 
 /* application/json, with or without parameters; case does not matter (RFC 9110 section 8.3.1) */

@@ -61,6 +61,7 @@ struct gw_config {
         char *dir; /* journal.dir: /var/lib/sluice/journal */
     } journal;
     struct {
+        unsigned head_max_bytes;     /* http.head_max_bytes: 32768 */
         unsigned body_max_bytes;     /* http.body_max_bytes: 262144 */
         unsigned connections_max;    /* http.connections_max: 10000, all threads together */
         unsigned request_timeout_ms; /* http.request_timeout_ms: 10000, head and body */

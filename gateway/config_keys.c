@@ -89,6 +89,7 @@ static const struct gw_config_key keys[] = {
 
     {KEY(journal, dir), TEXT("/var/lib/sluice/journal", path), .flags = FIXED},
 
+    {KEY(http, head_max_bytes),     NUMBER(32768, KIB, 400 * KIB)},
     {KEY(http, body_max_bytes),     NUMBER(262144, KIB, 64 * MIB)},
     {KEY(http, connections_max),    NUMBER(10000, 1, 1000000), .flags = FIXED},
     {KEY(http, request_timeout_ms), NUMBER(10000, 1, DAY_MS), .flags = FIXED},

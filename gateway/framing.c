@@ -19,7 +19,7 @@ static bool count_field(const struct line *line, struct seen *seen);
 static bool is_token(const char *text, size_t len);
 static bool name_is(const char *name, size_t len, const char *wanted);
 
-int gw_framing_check(const char *head, size_t len, int minor)
+int gw_framing_check(const char *head, size_t len, int minor, size_t max_bytes)
 {
     const char *at = head, *end = head + len;
     struct seen seen = {0};
@@ -42,6 +42,9 @@ int gw_framing_check(const char *head, size_t len, int minor)
         if (!count_field(&line, &seen)) {
             return SL_E_BAD_FRAMING;
         }
+    }
+    if ((size_t)(at - head) > max_bytes) {
+        return SL_E_HEAD_TOO_LARGE;
     }
     bool host_ok = minor == 0 ? seen.hosts <= 1 : seen.hosts == 1;
     bool body_ok = seen.lengths + seen.codings <= 1 && (minor != 0 || seen.codings == 0);

@@ -13,7 +13,8 @@
 
 /**
  * Checks a request head (`head` may go on with the body; the check ends at the empty line). `minor`
- * is the HTTP minor version. 0, or SL_E_BAD_FRAMING: the caller answers 400 and closes, so that
- * nothing that follows on the connection is ever parsed.
+ * is the HTTP minor version. 0, SL_E_BAD_FRAMING, or SL_E_HEAD_TOO_LARGE for a head of more than
+ * `max_bytes`: the caller answers and closes, so that nothing that follows on the connection is ever
+ * parsed.
  */
-SL_MUST_CHECK int gw_framing_check(const char *head, size_t len, int minor);
+SL_MUST_CHECK int gw_framing_check(const char *head, size_t len, int minor, size_t max_bytes);

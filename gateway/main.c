@@ -23,6 +23,7 @@
 #include "listener.h"
 #include "log.h"
 #include "sluice/op.h"
+#include "sluice/text.h"
 #include "upstream.h"
 #include "worker.h"
 
@@ -38,7 +39,7 @@ struct process {
     const char *config_file;
     struct sl_watch signals;
     int signal_fd;
-    bool stopping, drained;
+    bool stopping, hurried, drained;
     /* configurations and keys that turns may still be using; freed at the end */
     struct gw_config *configs[GENERATIONS_MAX];
     struct gw_auth_keys *keys[GENERATIONS_MAX];
@@ -46,16 +47,18 @@ struct process {
 };
 
 static int serve(const char *config_file);
-static int load(struct process *process);
+static int load(struct process *process, char error[GW_CONFIG_ERROR_SIZE]);
 static int start(struct process *process);
 static int make_store(struct process *process);
 static int make_workers(struct process *process);
 static void wait_for_the_end(struct process *process);
 static void on_signal(struct sl_watch *watch, unsigned events);
 static void begin_stop(struct process *process);
+static void hurry(struct process *process);
 static void on_drained(struct sl_message *message);
 static int stop(struct process *process);
 static void reload(struct process *process);
+static void log_reload_failure(struct process *process, const char *error);
 static int check_config(const char *config_file, bool print);
 static int migrate(const char *config_file);
 static int usage(FILE *to, int code);
@@ -152,6 +155,7 @@ static int migrate(const char *config_file)
 static int serve(const char *config_file)
 {
     static struct process process; /* static, so that what h2o never frees stays reachable */
+    char error[GW_CONFIG_ERROR_SIZE];
     sigset_t blocked;
 
     (void)signal(SIGPIPE, SIG_IGN);
@@ -168,10 +172,11 @@ static int serve(const char *config_file)
         (void)fprintf(stderr, "sluice: cannot start: %s\n", strerror(errno));
         return EXIT_RUNTIME;
     }
-    int code = load(&process);
-    if (code == EXIT_CLEAN) {
-        code = start(&process);
+    if (load(&process, error) != 0) {
+        (void)fprintf(stderr, "sluice: %s\n", error);
+        return EXIT_USAGE;
     }
+    int code = start(&process);
     if (code != EXIT_CLEAN) {
         return code;
     }
@@ -179,30 +184,29 @@ static int serve(const char *config_file)
     return stop(&process);
 }
 
-/* Configuration and keys, as the newest generation. One line on standard error names what is wrong. */
-static int load(struct process *process)
+/* Configuration and keys, as the newest generation. `error` gets one line that names what is wrong. */
+static int load(struct process *process, char error[GW_CONFIG_ERROR_SIZE])
 {
-    char error[GW_CONFIG_ERROR_SIZE]; /* as large as GW_AUTH_ERROR_SIZE */
     struct gw_config *config;
     struct gw_auth_keys *keys;
 
     if (process->generations == GENERATIONS_MAX) {
-        (void)fprintf(stderr, "sluice: reloaded too often; restart to load a configuration\n");
-        return EXIT_USAGE;
+        (void)snprintf(error, GW_CONFIG_ERROR_SIZE, "reloaded too often; restart to load it");
+        return SL_E_LIMIT;
     }
-    if (gw_config_load(process->config_file, error, &config) != 0) {
-        (void)fprintf(stderr, "sluice: %s\n", error);
-        return EXIT_USAGE;
+    int err = gw_config_load(process->config_file, error, &config);
+    if (err != 0) {
+        return err;
     }
-    if (gw_auth_keys_load(config, error, &keys) != 0) {
-        (void)fprintf(stderr, "sluice: %s\n", error);
+    err = gw_auth_keys_load(config, error, &keys); /* its lines are as long as gw_config_load's */
+    if (err != 0) {
         gw_config_destroy(config);
-        return EXIT_USAGE;
+        return err;
     }
     process->configs[process->generations] = config;
     process->keys[process->generations] = keys;
     process->generations++;
-    return EXIT_CLEAN;
+    return 0;
 }
 
 static int start(struct process *process)
@@ -334,20 +338,39 @@ static void on_signal(struct sl_watch *watch, unsigned events)
     }
 }
 
+/* The line names a key or a file, which may hold any character. */
+static void log_reload_failure(struct process *process, const char *error)
+{
+    struct sl_buffer text;
+
+    sl_buffer_init(&text, 4 * GW_CONFIG_ERROR_SIZE);
+    if (sl_json_append_string(&text, error, strlen(error)) == 0) {
+        gw_log_event(&process->log, "error", "reload_failed", "\"error\":%.*s", (int)text.len,
+                     text.base);
+    }
+    sl_buffer_dispose(&text);
+}
+
 static void reload(struct process *process)
 {
     struct gw_server *server = &process->server;
-    char fixed[512];
+    char fixed[512], error[GW_CONFIG_ERROR_SIZE];
 
-    if (process->stopping || load(process) != EXIT_CLEAN) {
-        gw_log_event(&process->log, "error", "reload_failed", "%s", "");
+    if (process->stopping) {
+        return;
+    }
+    if (load(process, error) != 0) {
+        log_reload_failure(process, error);
         return;
     }
     size_t newest = process->generations - 1;
     size_t count = gw_config_fixed_changes(process->configs[newest - 1], process->configs[newest],
                                            fixed, sizeof(fixed));
     for (unsigned i = 0; i < server->workers_count; i++) {
-        gw_worker_reload(&server->workers[i], process->configs[newest], process->keys[newest]);
+        if (gw_worker_reload(&server->workers[i], process->configs[newest],
+                             process->keys[newest]) != 0) {
+            log_reload_failure(process, "out of memory");
+        }
     }
     gw_log_event(&process->log, "info", "reloaded", "\"needs_restart\":\"%s\"",
                  count > 0 ? fixed : "");
@@ -356,10 +379,24 @@ static void reload(struct process *process)
 /* ---------------------------------------------------------------- stop */
 
 /* Asked a second time, running turns are not waited for any more. */
+static void hurry(struct process *process)
+{
+    struct gw_server *server = &process->server;
+
+    for (unsigned i = 0; !process->hurried && i < server->workers_count; i++) {
+        gw_worker_hurry(&server->workers[i]);
+    }
+    process->hurried = true;
+}
+
 static void begin_stop(struct process *process)
 {
     struct gw_server *server = &process->server;
 
+    if (process->stopping) {
+        hurry(process);
+        return;
+    }
     process->stopping = true;
     atomic_store(&server->draining, true);
     (void)sd_notify(0, "STOPPING=1");

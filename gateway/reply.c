@@ -215,6 +215,7 @@ static const char *reason_of(int status)
                    {413, "Content Too Large"},
                    {415, "Unsupported Media Type"},
                    {422, "Unprocessable Content"},
+                   {431, "Request Header Fields Too Large"},
                    {429, "Too Many Requests"},
                    {499, "Client Closed Request"},
                    {500, "Internal Server Error"},

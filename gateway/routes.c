@@ -47,9 +47,10 @@ int gw_routes_on_request(h2o_handler_t *handler, h2o_req_t *req)
     char allow[ALLOW_SIZE] = "";
 
     (void)handler;
-    if (check_framing(exchange) != 0) {
+    int err = check_framing(exchange);
+    if (err != 0) {
         req->http1_is_persistent = 0; /* what follows on this connection is never parsed */
-        gw_reply_problem(exchange, SL_E_BAD_FRAMING, NULL, NULL);
+        gw_reply_problem(exchange, err, NULL, NULL);
         return 0;
     }
     if (req->query_at != SIZE_MAX) {
@@ -96,7 +97,8 @@ static int check_framing(const struct gw_exchange *exchange)
     h2o_socket_t *socket = conn->callbacks->get_socket(conn);
 
     return gw_framing_check(socket->input->bytes, socket->input->size,
-                            exchange->req->version & 0xff);
+                            exchange->req->version & 0xff,
+                            exchange->worker->config->http.head_max_bytes);
 }
 
 static bool path_matches(const char *pattern, const char *path, size_t len, h2o_iovec_t *ret_id)
@@ -151,13 +153,20 @@ static bool is_served_here(const struct gw_route *route, const h2o_req_t *req)
 
 static bool authenticate(struct gw_exchange *exchange)
 {
+    struct gw_worker *worker = exchange->worker;
     h2o_iovec_t header = gw_exchange_header(exchange, "authorization");
+    uint64_t verified, cached, verified_before, cached_before;
 
-    if (gw_auth_check(exchange->worker->auth, header.base, header.len, (int64_t)time(NULL),
-                      &exchange->user) == 0) {
+    gw_auth_counts(worker->auth, &verified_before, &cached_before);
+    int err =
+        gw_auth_check(worker->auth, header.base, header.len, (int64_t)time(NULL), &exchange->user);
+    gw_auth_counts(worker->auth, &verified, &cached);
+    sl_counter_add(&worker->stats.auth_verified, verified - verified_before);
+    sl_counter_add(&worker->stats.auth_cached, cached - cached_before);
+    if (err == 0) {
         return true;
     }
-    sl_counter_add(&exchange->worker->stats.auth_refused, 1);
+    sl_counter_add(&worker->stats.auth_refused, 1);
     gw_reply_problem(exchange, SL_E_INVALID_TOKEN, NULL, NULL);
     return false;
 }

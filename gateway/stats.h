@@ -20,7 +20,7 @@ struct gw_stats {
     sl_counter tokens_prompt, tokens_completion, deltas;
     sl_counter warnings_profile, warnings_history, warnings_rag;
     sl_counter clients_gone, heartbeats;
-    sl_counter auth_refused;
+    sl_counter auth_refused, auth_verified, auth_cached;
     /* stages, in the order in which they happen */
     struct sl_histogram session_event; /* request received -> head and first event written */
     struct sl_histogram profile, history, context;

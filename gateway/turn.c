@@ -2,9 +2,11 @@
  * The life of a turn, in time order.
  *
  * Happy path:
- *   1. start: the log is opened with `session_id`, the question goes to the store, profile and history
- *      are asked for. Nothing has been waited for yet.
- *   2. CONTEXT: both reads come back (or are late: then a `warning` names what is missing).
+ *   1. start: the log is opened with `session_id`. Whoever follows sends it before anything else is
+ *      done: no store, no other thread and no model has been touched yet.
+ *   2. BORN: the first tick, still in the same turn of the loop, asks for profile and history and hands
+ *      the question to the store. CONTEXT: both reads come back (or are late: then a `warning` names
+ *      what is missing).
  *   3. ASK: the prompt is built and sent; the question becomes durable on the side (`accepted`).
  *   4. STREAM: deltas become `token` events; followers send what is new.
  *   5. SAVE: the answer goes to the store; when both messages are durable the history cache gets them.
@@ -35,7 +37,7 @@ enum { PROMPT_MAX_BYTES = 8 << 20, EVENT_TEXT_MAX = 16384 /* bytes of text in on
 static void tick(struct sl_task *task);
 static void move(struct gw_turn *turn, enum gw_turn_state next);
 static void fail(struct gw_turn *turn, int error);
-static int load_context(struct gw_turn *turn);
+static void load_context(struct gw_turn *turn);
 static void announce_question(struct gw_turn *turn);
 static bool context_is_loading(struct gw_turn *turn);
 static void warn_of_missing_context(struct gw_turn *turn);
@@ -91,12 +93,6 @@ int gw_turn_start(struct gw_turns *turns, const struct gw_user *user,
     sl_buffer_init(&turn->answer, turn->config->upstream.answer_max_bytes);
 
     gw_turn_say_session(turn);
-    int err = load_context(turn);
-    if (err != 0) {
-        memset(&turn->request, 0, sizeof(turn->request)); /* still the caller's */
-        destroy(turn);
-        return err;
-    }
     memset(request, 0, sizeof(*request));
     turn->published_seq = turn->log.last_seq;
 
@@ -115,12 +111,13 @@ int gw_turn_start(struct gw_turns *turns, const struct gw_user *user,
     *bucket = turn;
     turns->running++;
     sl_counter_add(&turns->stats->turns_started, 1);
+    sl_loop_defer(turns->loop, &turn->tick);
     *ret_turn = turn;
     return 0;
 }
 
 /* The question to the store, profile and history asked for: in parallel, none of it waited for. */
-static int load_context(struct gw_turn *turn)
+static void load_context(struct gw_turn *turn)
 {
     struct gw_turns *turns = turn->turns;
     const struct store_message question = {
@@ -135,29 +132,30 @@ static int load_context(struct gw_turn *turn)
         .ttft_ms = -1,
     };
 
-    turn->question_save.op.done = on_question_saved;
-    int err = store_save_message(turns->store, &turn->question_save, turn->user.id,
-                                 turn->user.id_len, &turn->session, &question);
-    if (err != 0) {
-        return err;
-    }
     turn->profile.op.done = on_profile;
     turn->profile.kind = STORE_READ_PROFILE;
     turn->profile.user = turn->user.id;
     turn->profile.user_len = turn->user.id_len;
     turn->profile_status = store_read_start(turns->store, &turn->profile);
     /* A session that was made just now has no history to ask for. */
-    if (turn->request.has_session) {
+    if (turn->request.has_session && turn->config->chat.history_messages > 0) {
         turn->history.op.done = on_history;
         turn->history.kind = STORE_READ_HISTORY;
         turn->history.user = turn->user.id;
         turn->history.user_len = turn->user.id_len;
         turn->history.session = turn->session;
         turn->history.limit = turn->config->chat.history_messages;
+        turn->history.without_turn = turn->id;
         turn->history_status = store_read_start(turns->store, &turn->history);
     }
-    sl_loop_defer(turns->loop, &turn->tick);
-    return 0;
+    turn->question_save.op.done = on_question_saved;
+    turn->question_save_status =
+        store_save_message(turns->store, &turn->question_save, turn->user.id, turn->user.id_len,
+                           &turn->session, &question);
+    if (turn->question_save_status != 0) {
+        fail(turn,
+             turn->question_save_status); /* refused since admission: the model is not asked */
+    }
 }
 
 /* ---------------------------------------------------------------- the story */
@@ -169,6 +167,11 @@ static void tick(struct sl_task *task)
     announce_question(turn);
     for (;;) {
         switch (turn->state) {
+        case GW_TURN_BORN:
+            load_context(turn);
+            move(turn, GW_TURN_CONTEXT);
+            continue;
+
         case GW_TURN_CONTEXT:
             if (context_is_loading(turn)) {
                 goto suspend;
@@ -233,7 +236,8 @@ suspend:
 
 static void announce_question(struct gw_turn *turn)
 {
-    if (turn->question_announced || turn->question_save.op.running || turn->log.ended) {
+    if (turn->question_announced || turn->question_save.op.running || turn->log.ended ||
+        turn->state == GW_TURN_BORN) {
         return;
     }
     turn->question_announced = true;
@@ -431,7 +435,8 @@ static void unlink_turn(struct gw_turn *turn)
 static void move(struct gw_turn *turn, enum gw_turn_state next)
 {
     /* Rows: from. The only way back is none: a turn moves forward, or skips ahead to SAVE. */
-    static const bool allowed[5][5] = {
+    static const bool allowed[GW_TURN_STATES][GW_TURN_STATES] = {
+        [GW_TURN_BORN] = {[GW_TURN_CONTEXT] = true},
         [GW_TURN_CONTEXT] = {[GW_TURN_ASK] = true, [GW_TURN_SAVE] = true},
         [GW_TURN_ASK] = {[GW_TURN_STREAM] = true, [GW_TURN_SAVE] = true},
         [GW_TURN_STREAM] = {[GW_TURN_SAVE] = true},

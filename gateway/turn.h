@@ -49,10 +49,11 @@ struct gw_turns {
 };
 
 /**
- * Starts a turn: log opened with `session_id`, user message handed to the store, context asked for.
- * Nothing has been read or written when it returns. The request's content moves into the turn;
- * `request_id` is for the log line. `received_us` is the loop's clock when the request arrived.
- * 0, or an error of store_save_message: then there is no turn.
+ * Starts a turn: its log is opened with `session_id`. Nothing else has been done when it returns, no
+ * store and no model touched, so that a follower can send that event first; the rest begins in the
+ * drain of the same turn of the loop. The request's content moves into the turn; `request_id` is for
+ * the log line; `received_us` is the loop's clock when the request arrived. The caller has asked
+ * store_admission. 0 or SL_E_NO_MEMORY: then there is no turn.
  */
 SL_MUST_CHECK int gw_turn_start(struct gw_turns *turns, const struct gw_user *user,
                                 struct gw_chat_request *request, const char *request_id,

@@ -3,7 +3,7 @@
  *
  * `term` says who ended it and in which state, in HAProxy's manner: first letter C client, U upstream,
  * R Redis, D database, L our limit, I bug, - fine (lower case: a timeout); second letter the state:
- * C context, A ask, S stream, V save, D done. Lengths only: never a message, an answer, a token or a key.
+ * B born, C context, A ask, S stream, V save, D done. Lengths only: never a message, an answer, a token or a key.
  * Thread: the turn's loop.
  */
 #include <stdio.h>
@@ -17,8 +17,8 @@
 
 enum { LINE_MAX_BYTES = 4096 };
 
-static const char state_letters[] = "CASVD";
-static const char *const state_names[] = {"context", "ask", "stream", "save", "done"};
+static const char state_letters[] = "BCASVD";
+static const char *const state_names[] = {"born", "context", "ask", "stream", "save", "done"};
 
 static void count(const struct gw_turn *turn);
 static int append_line(const struct gw_turn *turn, struct sl_buffer *line);

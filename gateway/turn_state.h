@@ -10,6 +10,8 @@
 /*
  *            start
  *              |
+ *            BORN
+ *              |
  *          CONTEXT -------- profile, history: done, late or failed --------+
  *              |                                                           |
  *             ASK --------- no token before the deadline, upstream error --+
@@ -21,12 +23,15 @@
  *                                    DONE  last event; freed when the last follower has left
  */
 enum gw_turn_state {
+    GW_TURN_BORN, /* waits for: the end of the request's handler, so that the head leaves first */
     GW_TURN_CONTEXT, /* waits for: profile and history reads */
     GW_TURN_ASK,     /* waits for: the upstream's first token */
     GW_TURN_STREAM,  /* waits for: more tokens, the end of the answer */
     GW_TURN_SAVE,    /* waits for: both messages to become durable */
     GW_TURN_DONE,    /* waits for: followers to leave */
 };
+
+enum { GW_TURN_STATES = GW_TURN_DONE + 1 };
 
 enum { GW_REQUEST_ID_SIZE = 64 };
 

@@ -38,6 +38,7 @@ static void log_turn(void *context, const char *line, size_t len);
 static void on_turn_end(void *context);
 static void on_turns_idle(void *context);
 static void begin_drain(struct sl_message *message);
+static void end_turns(struct sl_message *message);
 static void on_shutdown_deadline(struct sl_timer *timer);
 static void take_configuration(struct sl_message *message);
 static bool upstream_differs(const struct gw_config *a, const struct gw_config *b);
@@ -51,7 +52,7 @@ int gw_worker_init(struct gw_worker *worker, struct gw_server *server, unsigned 
     worker->config = server->config;
     worker->drain_message.receive = begin_drain;
     worker->stop_message.receive = leave;
-    worker->reload_message.receive = take_configuration;
+    worker->hurry_message.receive = end_turns;
     worker->shutdown_timer.expired = on_shutdown_deadline;
     int err = sl_loop_create(&worker->loop);
     if (err == 0) {
@@ -206,16 +207,24 @@ static void begin_drain(struct sl_message *message)
 {
     struct gw_worker *worker = SL_CONTAINER_OF(message, struct gw_worker, drain_message);
 
-    if (worker->draining) {
-        gw_turns_end_all(&worker->turns, SL_E_SHUTTING_DOWN);
-        return;
-    }
     worker->draining = true;
     h2o_context_request_shutdown(
         &worker->h2o); /* keep-alive ends with each connection's next answer */
     sl_loop_arm(worker->loop, &worker->shutdown_timer,
                 1000000UL * worker->config->shutdown.timeout_s);
     gw_worker_check_drained(worker);
+}
+
+void gw_worker_hurry(struct gw_worker *worker)
+{
+    sl_loop_post(worker->loop, &worker->hurry_message);
+}
+
+static void end_turns(struct sl_message *message)
+{
+    struct gw_worker *worker = SL_CONTAINER_OF(message, struct gw_worker, hurry_message);
+
+    gw_turns_end_all(&worker->turns, SL_E_SHUTTING_DOWN);
 }
 
 static void on_shutdown_deadline(struct sl_timer *timer)
@@ -239,31 +248,47 @@ void gw_worker_check_drained(struct gw_worker *worker)
     }
 }
 
-void gw_worker_reload(struct gw_worker *worker, const struct gw_config *config,
-                      const struct gw_auth_keys *keys)
+/* One message each, since a second reload may come before the first has been taken. */
+struct reload {
+    struct sl_message message;
+    struct gw_worker *worker;
+    const struct gw_config *config;
+    const struct gw_auth_keys *keys;
+};
+
+int gw_worker_reload(struct gw_worker *worker, const struct gw_config *config,
+                     const struct gw_auth_keys *keys)
 {
-    worker->next_config = config;
-    worker->next_keys = keys;
-    sl_loop_post(worker->loop, &worker->reload_message);
+    struct reload *reload = malloc(sizeof(*reload));
+
+    if (reload == NULL) {
+        return SL_E_NO_MEMORY;
+    }
+    *reload = (struct reload){
+        .message.receive = take_configuration, .worker = worker, .config = config, .keys = keys};
+    sl_loop_post(worker->loop, &reload->message);
+    return 0;
 }
 
 static void take_configuration(struct sl_message *message)
 {
-    struct gw_worker *worker = SL_CONTAINER_OF(message, struct gw_worker, reload_message);
+    struct reload *reload = SL_CONTAINER_OF(message, struct reload, message);
+    struct gw_worker *worker = reload->worker;
     struct gw_upstream *upstream;
     struct gw_auth *auth;
 
-    if (upstream_differs(worker->config, worker->next_config) &&
-        gw_upstream_create(worker->loop, worker->next_config, worker->upstream, &upstream) == 0) {
+    if (upstream_differs(worker->config, reload->config) &&
+        gw_upstream_create(worker->loop, reload->config, worker->upstream, &upstream) == 0) {
         worker->upstream = upstream;
         worker->turns.upstream = upstream;
     }
-    worker->config = worker->next_config;
-    worker->turns.config = worker->next_config;
-    if (gw_auth_create(worker->next_keys, &auth) == 0) {
+    worker->config = reload->config;
+    worker->turns.config = reload->config;
+    if (gw_auth_create(reload->keys, &auth) == 0) {
         gw_auth_destroy(worker->auth);
         worker->auth = auth;
     }
+    free(reload);
 }
 
 /* Whether new turns need other handles; everything else of the upstream is read for each turn. */

@@ -62,9 +62,7 @@ struct gw_worker {
     unsigned streams; /* SSE responses under way */
     bool draining, reported_drained, stop;
     struct sl_timer shutdown_timer;
-    struct sl_message drain_message, stop_message, reload_message;
-    const struct gw_config *next_config; /* for reload_message */
-    const struct gw_auth_keys *next_keys;
+    struct sl_message drain_message, hurry_message, stop_message;
 };
 
 /** Makes everything of a worker but its thread. `index` counts from 0. 0 or an error; `worker` is zeroed memory. */
@@ -74,18 +72,21 @@ SL_MUST_CHECK int gw_worker_init(struct gw_worker *worker, struct gw_server *ser
 /** Starts the thread. 0 or SL_E_NO_MEMORY. */
 SL_MUST_CHECK int gw_worker_run(struct gw_worker *worker);
 
-/**
- * From any thread: no new turns; running ones may finish until shutdown.timeout_s, then they are
- * ended. Called again: they are ended at once.
- */
+/** From main, once: no new turns; running ones may finish until shutdown.timeout_s, then they are ended. */
 void gw_worker_drain(struct gw_worker *worker);
+
+/** From main, once: running turns are ended now. */
+void gw_worker_hurry(struct gw_worker *worker);
 
 /** On its own thread: a turn or a stream has ended; tells main when the drain is complete. */
 void gw_worker_check_drained(struct gw_worker *worker);
 
-/** From any thread: use another configuration for what starts from now on. Both stay valid until the process ends. */
-void gw_worker_reload(struct gw_worker *worker, const struct gw_config *config,
-                      const struct gw_auth_keys *keys);
+/**
+ * From any thread: use another configuration for what starts from now on. Both stay valid until the
+ * process ends. 0 or SL_E_NO_MEMORY.
+ */
+SL_MUST_CHECK int gw_worker_reload(struct gw_worker *worker, const struct gw_config *config,
+                                   const struct gw_auth_keys *keys);
 
 /** From any thread: leave the loop. gw_worker_join waits for it and frees what the worker owns. */
 void gw_worker_stop(struct gw_worker *worker);

@@ -28,6 +28,7 @@
     X(SL_E_BODY_TOO_LARGE,             413, "body_too_large",            false, 'C', "The request body is too large.") \
     X(SL_E_UNSUPPORTED_MEDIA_TYPE,     415, "unsupported_media_type",    false, 'C', "The content type must be application/json.") \
     X(SL_E_UNPROCESSABLE,              422, "unprocessable",             false, 'C', "The request cannot be carried out.") \
+    X(SL_E_HEAD_TOO_LARGE,             431, "head_too_large",            false, 'C', "The request's headers are too large.") \
     X(SL_E_RATE_LIMITED,               429, "rate_limit_exceeded",       true,  'L', "Too many requests.") \
     X(SL_E_OVERLOADED,                 503, "overloaded",                true,  'L', "The server is busy. Try again shortly.") \
     X(SL_E_SHUTTING_DOWN,              503, "shutting_down",             true,  'L', "The server is restarting. Try again shortly.") \

@@ -145,6 +145,7 @@ struct store_read {
     bool has_cursor;        /* SESSIONS, MESSAGES: rows before (cursor_us, cursor_id) */
     int64_t cursor_us;
     struct sl_uuid cursor_id;
+    struct sl_uuid without_turn; /* HISTORY: this turn's own messages are left out; nil: none */
     /* outputs, after a done with status 0 */
     enum store_source source;
     bool found;            /* PROFILE: there is one */
@@ -188,6 +189,12 @@ SL_MUST_CHECK int store_preload_start(struct store_client *client, struct store_
                                       const struct sl_uuid *session);
 
 /* ------------------------------------------------------------------ saves */
+
+/**
+ * Whether a new turn's messages could be stored: 0, or the error to refuse it with (SL_E_OVERLOADED:
+ * the queue is nearly full, what is left is kept for the answers of running turns). Costs two loads.
+ */
+SL_MUST_CHECK int store_admission(const struct store_client *client);
 
 struct store_save {
     struct sl_op op;

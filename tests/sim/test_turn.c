@@ -244,10 +244,7 @@ static void test_events_come_in_order(void **state)
     (void)state;
     world_open();
     world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
-    assert_int_equal(world.events[0].type, SL_EVENT_SESSION_ID); /* before anything was answered */
-    assert_non_null(world.profile);                              /* in parallel */
-    assert_non_null(world.history);
-    assert_non_null(world.saves[0]);
+    world_run();
     world_finish_save(0, 0);
     assert_true(world_saw(SL_EVENT_ACCEPTED, "message_id"));
     walk_to(AT_STREAM);
@@ -393,19 +390,34 @@ static void test_first_error_wins(void **state)
     world_close();
 }
 
-static void test_refused_save_refuses_the_turn(void **state)
+static void test_refused_save_asks_no_model(void **state)
 {
-    struct gw_user user = {.id = "ada", .id_len = 3};
-    struct gw_chat_request request = {
-        .message = strdup("x"), .message_len = 1, .model = strdup("m")};
-
     (void)state;
     world_open();
     world.save_start_status = SL_E_OVERLOADED;
-    assert_int_equal(gw_turn_start(&world.turns, &user, &request, "r", world.now_us, &world.turn),
-                     SL_E_OVERLOADED);
-    assert_string_equal(request.message, "x"); /* still the caller's */
-    gw_chat_request_dispose(&request);
+    world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
+    world_run();
+    assert_null(world.call);
+    complete();
+    assert_true(world_saw(SL_EVENT_ERROR, "overloaded"));
+    assert_true(world_saw(SL_EVENT_ERROR, "\"saved\":false"));
+    world_close();
+}
+
+static void test_nothing_is_touched_before_the_first_event(void **state)
+{
+    (void)state;
+    world_open();
+    world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
+    assert_int_equal(world.events[0].type, SL_EVENT_SESSION_ID);
+    assert_null(world.profile);
+    assert_null(world.history);
+    assert_null(world.saves[0]);
+    world_run();
+    assert_non_null(world.profile); /* then all three at once */
+    assert_non_null(world.history);
+    assert_non_null(world.saves[0]);
+    complete();
     world_close();
 }
 
@@ -454,7 +466,8 @@ int main(void)
         cmocka_unit_test(test_total_deadline),
         cmocka_unit_test(test_answer_over_the_cap),
         cmocka_unit_test(test_first_error_wins),
-        cmocka_unit_test(test_refused_save_refuses_the_turn),
+        cmocka_unit_test(test_refused_save_asks_no_model),
+        cmocka_unit_test(test_nothing_is_touched_before_the_first_event),
         cmocka_unit_test(test_refused_upstream_ends_with_an_error),
         cmocka_unit_test(test_a_second_follower_keeps_the_turn),
     };

@@ -11,7 +11,7 @@
 
 static int check(const char *head, int minor)
 {
-    return gw_framing_check(head, strlen(head), minor);
+    return gw_framing_check(head, strlen(head), minor, 1000);
 }
 
 static void test_plain_requests_pass(void **state)
@@ -73,9 +73,20 @@ static void test_every_cut_of_a_head_is_refused(void **state)
 
     (void)state;
     for (size_t len = 0; len < sizeof(head) - 1; len++) {
-        assert_int_equal(gw_framing_check(head, len, 1), SL_E_BAD_FRAMING);
+        assert_int_equal(gw_framing_check(head, len, 1, 1000), SL_E_BAD_FRAMING);
     }
-    assert_int_equal(gw_framing_check(head, sizeof(head) - 1, 1), 0);
+    assert_int_equal(gw_framing_check(head, sizeof(head) - 1, 1, 1000), 0);
+}
+
+static void test_a_large_head_is_refused(void **state)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nhost: a\r\n\r\nbody";
+    const size_t head_len = sizeof(request) - 1 - 4;
+
+    (void)state;
+    assert_int_equal(gw_framing_check(request, sizeof(request) - 1, 1, head_len), 0);
+    assert_int_equal(gw_framing_check(request, sizeof(request) - 1, 1, head_len - 1),
+                     SL_E_HEAD_TOO_LARGE);
 }
 
 int main(void)
@@ -85,6 +96,7 @@ int main(void)
         cmocka_unit_test(test_the_body_is_not_part_of_the_head),
         cmocka_unit_test(test_ambiguous_framing_is_refused),
         cmocka_unit_test(test_every_cut_of_a_head_is_refused),
+        cmocka_unit_test(test_a_large_head_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
