@@ -33,6 +33,8 @@ static const struct {
     {"jwt.secret_file", "jwt.secret"},
 };
 
+static int load(const char *file, bool to_serve, char error[GW_CONFIG_ERROR_SIZE],
+                struct gw_config **ret_config);
 static int set_defaults(struct gw_config *config, char error[GW_CONFIG_ERROR_SIZE]);
 static int set_from_file(struct gw_config *config, const char *file,
                          char error[GW_CONFIG_ERROR_SIZE]);
@@ -47,6 +49,18 @@ static int refuse(int err, const struct gw_config_key *key, const char *where,
 
 int gw_config_load(const char *file, char error[GW_CONFIG_ERROR_SIZE],
                    struct gw_config **ret_config)
+{
+    return load(file, true, error, ret_config);
+}
+
+int gw_config_load_stores(const char *file, char error[GW_CONFIG_ERROR_SIZE],
+                          struct gw_config **ret_config)
+{
+    return load(file, false, error, ret_config);
+}
+
+static int load(const char *file, bool to_serve, char error[GW_CONFIG_ERROR_SIZE],
+                struct gw_config **ret_config)
 {
     struct gw_config *config = calloc(1, sizeof(*config));
 
@@ -64,7 +78,7 @@ int gw_config_load(const char *file, char error[GW_CONFIG_ERROR_SIZE],
     if (err == 0) {
         err = read_secrets(config, error);
     }
-    if (err == 0) {
+    if (err == 0 && to_serve) {
         err = check_required(config, error);
     }
     if (err != 0) {
@@ -243,7 +257,7 @@ static int check_required(const struct gw_config *config, char error[GW_CONFIG_E
 
 static void settle(struct gw_config *config)
 {
-    size_t len = strlen(config->upstream.url);
+    size_t len = config->upstream.url != NULL ? strlen(config->upstream.url) : 0;
 
     while (len > 0 && config->upstream.url[len - 1] == '/') {
         config->upstream.url[--len] = '\0';

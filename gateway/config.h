@@ -115,6 +115,10 @@ enum { GW_CONFIG_ERROR_SIZE = 256 };
 SL_MUST_CHECK int gw_config_load(const char *file, char error[GW_CONFIG_ERROR_SIZE],
                                  struct gw_config **ret_config);
 
+/** The same for commands that only touch the stores (`migrate`): what serving requires may be missing. */
+SL_MUST_CHECK int gw_config_load_stores(const char *file, char error[GW_CONFIG_ERROR_SIZE],
+                                        struct gw_config **ret_config);
+
 /** Frees it; NULL is accepted. Secrets are wiped first. */
 void gw_config_destroy(struct gw_config *config);
 

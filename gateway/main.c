@@ -8,7 +8,6 @@
  * Failure modes: a bad configuration exits with 2 and one line that names the key; anything else that
  * prevents the start exits with 1. Thread: main. Ownership: `struct process` owns everything.
  */
-#include <curl/curl.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -141,7 +140,7 @@ static int migrate(const char *config_file)
     char error[GW_CONFIG_ERROR_SIZE];
     struct gw_config *config;
 
-    if (gw_config_load(config_file, error, &config) != 0) {
+    if (gw_config_load_stores(config_file, error, &config) != 0) {
         (void)fprintf(stderr, "sluice: %s\n", error);
         return EXIT_USAGE;
     }
@@ -168,7 +167,7 @@ static int serve(const char *config_file)
     process.config_file = config_file;
     process.signal_fd = signalfd(-1, &blocked, SFD_CLOEXEC | SFD_NONBLOCK);
     process.signals.ready = on_signal;
-    if (process.signal_fd < 0 || curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK) {
+    if (process.signal_fd < 0 || gw_upstream_init_process() != 0) {
         (void)fprintf(stderr, "sluice: cannot start: %s\n", strerror(errno));
         return EXIT_RUNTIME;
     }
@@ -292,7 +291,7 @@ static int make_workers(struct process *process)
             if (ops_fd < 0) {
                 return EXIT_RUNTIME;
             }
-            server->ops_port = atoi(strrchr(ops_bound, ':') + 1);
+            server->ops_port = (int)strtol(strrchr(ops_bound, ':') + 1, NULL, 10);
         }
         if (gw_worker_init(&server->workers[i], server, i, fd, ops_fd) != 0) {
             (void)fprintf(stderr, "sluice: cannot make thread %u\n", i);

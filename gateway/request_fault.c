@@ -60,7 +60,7 @@ static void walk(struct gw_json *scan, struct gw_json_string *key)
     }
     if (fine && step == GW_JSON_STEP_END) {
         key->base = NULL;
-        fine = gw_json_end(scan);
+        (void)!gw_json_end(scan); /* the fault that it may find is kept in the scan */
     }
 }
 

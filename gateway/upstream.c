@@ -73,6 +73,11 @@ static void finish_call(struct sl_task *task);
 static void on_linger_expired(struct sl_timer *timer);
 static void release(struct gw_transfer *transfer);
 
+int gw_upstream_init_process(void)
+{
+    return curl_global_init(CURL_GLOBAL_ALL) == CURLE_OK ? 0 : SL_E_INTERNAL;
+}
+
 int gw_upstream_create(struct sl_loop *loop, const struct gw_config *config,
                        struct gw_upstream *older, struct gw_upstream **ret_upstream)
 {

@@ -40,6 +40,9 @@ struct gw_upstream_call {
     struct gw_transfer *transfer;
 };
 
+/** Once per process, before any thread. 0 or SL_E_INTERNAL (the TLS library cannot start). */
+SL_MUST_CHECK int gw_upstream_init_process(void);
+
 /**
  * Makes an upstream from the configuration. `older` (NULL: none) is one that it replaces after a reload:
  * calls may still be under way there, so it is kept and freed along with the new one.

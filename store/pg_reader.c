@@ -53,13 +53,16 @@ enum {
     NULLS_MAX = 3, /* results that are none, in a row: libpq and we disagree */
 };
 
+#define STATEMENT_UNKNOWN "26000" /* invalid_sql_statement_name */
+
 /* What the server owes us: the result of one query, perhaps of its preparation, and of the Sync. */
 struct flight {
     struct flight *next;
     struct store_pg_reader *reader;
     struct store_read *read; /* NULL: a tombstone */
     enum store_pg_statement statement;
-    bool prepares; /* the next result is the preparation's */
+    bool prepares;   /* the next result is the preparation's */
+    bool unprepared; /* it counted on a preparation that failed while it was under way */
     unsigned limit;
     struct store_message_set overlay; /* as it was before the query left */
     int status;
@@ -100,7 +103,7 @@ static int flush(struct store_pg_reader *reader);
 static void on_ready(struct sl_watch *watch, unsigned events);
 static int take_results(struct store_pg_reader *reader);
 static void take_result(struct flight *flight, const PGresult *result);
-static void end_flight(struct store_pg_reader *reader);
+static int end_flight(struct store_pg_reader *reader);
 static void on_late(struct sl_timer *timer);
 static void on_silence(struct sl_timer *timer);
 static void complete(struct store_pg_reader *reader, struct store_read *read, int status);
@@ -380,12 +383,16 @@ static int take_results(struct store_pg_reader *reader)
             continue;
         }
         nulls = 0;
+        int err = 0;
         if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
-            end_flight(reader);
+            err = end_flight(reader);
         } else {
             take_result(reader->flights, result);
         }
         PQclear(result);
+        if (err != 0) {
+            return err;
+        }
     }
     return PQstatus(reader->connection) == CONNECTION_OK ? 0 : SL_E_DATABASE_UNAVAILABLE;
 }
@@ -405,14 +412,19 @@ static void take_result(struct flight *flight, const PGresult *result)
     case PGRES_PIPELINE_ABORTED: /* the query behind a preparation that failed, which said so */
         return;
     default:
-        flight->status = store_pg_read_error(PQresultErrorField(result, PG_DIAG_SQLSTATE));
+        break;
     }
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    flight->unprepared =
+        !flight->prepares && sqlstate != NULL && strcmp(sqlstate, STATEMENT_UNKNOWN) == 0;
+    flight->status = store_pg_read_error(sqlstate);
 }
 
-/* The Sync of the first flight has arrived. */
-static void end_flight(struct store_pg_reader *reader)
+/* The Sync of the first flight has arrived. Not 0: the connection must be given up. */
+static int end_flight(struct store_pg_reader *reader)
 {
     struct flight *flight = reader->flights;
+    int err = 0;
 
     reader->flights = flight->next;
     if (reader->flights == NULL) {
@@ -427,10 +439,14 @@ static void end_flight(struct store_pg_reader *reader)
     if (flight->prepares) { /* in vain: the next read of this kind tries again */
         reader->prepared[flight->statement] = false;
     }
-    if (flight->read != NULL) {
+    if (flight->read != NULL && flight->unprepared) {
+        reader->prepared[flight->statement] = false;
+        err = send_read(reader, flight->read); /* again, with its own preparation in front */
+    } else if (flight->read != NULL) {
         complete(reader, flight->read, flight->status);
     }
     free_flight(flight);
+    return err;
 }
 
 /* ---- deadlines ---- */

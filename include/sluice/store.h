@@ -141,7 +141,7 @@ struct store_read {
     const char *user;
     size_t user_len;
     struct sl_uuid session; /* HISTORY, MESSAGES */
-    unsigned limit;         /* rows; HISTORY is also bounded by history_messages */
+    unsigned limit;         /* rows; HISTORY: at most history_messages + 1 */
     bool has_cursor;        /* SESSIONS, MESSAGES: rows before (cursor_us, cursor_id) */
     int64_t cursor_us;
     struct sl_uuid cursor_id;

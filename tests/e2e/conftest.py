@@ -17,10 +17,6 @@ from harness.tokens import new_user
 _number = itertools.count(1)
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "tsan: also run on the ThreadSanitizer build")
-
-
 def pytest_sessionstart(session):
     for path in (BINARY, STUB_BINARY):
         if not session.config.option.collectonly and not os.access(path, os.X_OK):

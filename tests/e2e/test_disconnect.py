@@ -16,7 +16,6 @@ def leave(stream, how):
     stream.connection.reset() if how == "reset" else stream.connection.close()
 
 
-@pytest.mark.tsan
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_the_model_is_stopped_after_the_grace(gateway, user, stub, database, how):
     aborted = stub.stats()["aborted_by_client"]
@@ -53,7 +52,6 @@ def test_a_client_that_leaves_before_the_first_token(gateway, user, stub, databa
     stub.await_idle()
 
 
-@pytest.mark.tsan
 def test_on_disconnect_continue(gateway, user, stub, database):
     stream = gateway.open(user, say("tokens=30 gap=80"), on_disconnect="continue")
     stream.until("token")
@@ -94,7 +92,6 @@ def test_the_log_names_the_client(gateway, user):
     assert line["term"] == "CS" and line["status"] == "cancelled"
 
 
-@pytest.mark.tsan
 def test_a_hundred_that_leave_at_all_moments(start, user, stub, database):
     gateway = start({"chat.disconnect_grace_s": 0})
     for i in range(100):

@@ -132,6 +132,17 @@ def test_header_bombs(gateway, headers):
     assert reply == b"" or reply.startswith(b"HTTP/1.1 4"), reply[:200]
 
 
+@pytest.mark.parametrize("size, status", [(30000, 200), (33000, 431)])
+def test_the_head_has_a_limit(gateway, size, status):
+    """http.head_max_bytes is 32768; the connection ends with the refusal."""
+    with gateway.connect() as connection:
+        connection.send(f"GET /healthz HTTP/1.1\r\nHost: x\r\nX: {'y' * size}\r\n\r\n".encode())
+        response = connection.read_response()
+        assert response.status == status
+        assert status == 200 or response.json()["error"]["code"] == "head_too_large"
+        assert status == 200 or connection.read_all() == b""
+
+
 def test_a_hundred_headers_are_too_many_but_fifty_are_fine(gateway):
     with gateway.connect() as connection:
         connection.request("GET", "/healthz", headers={f"X-{i}": "y" for i in range(50)})

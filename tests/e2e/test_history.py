@@ -15,7 +15,6 @@ def said(stub):
     return [(message["role"], message["content"]) for message in rest]
 
 
-@pytest.mark.tsan
 def test_the_second_turn_knows_the_first(gateway, user, stub):
     first = gateway.ask(user, say("tokens=2", "one"))
     gateway.ask(user, say("tokens=3", "two"), session_id=first.session_id)

@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from harness.gateway import STREAM
 from harness.stub import say
 from harness.wait import wait_until
@@ -196,7 +195,6 @@ def test_another_address_for_operators(start):
         assert gateway.call("GET", "/healthz", address=address).status == 200
 
 
-@pytest.mark.tsan
 def test_metrics_while_turns_run(gateway, user):
     streams = [gateway.open(f"{user}-{i}", say("tokens=30 gap=3")) for i in range(8)]
     for _ in range(10):

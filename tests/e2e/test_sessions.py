@@ -187,7 +187,6 @@ def test_delete_takes_the_messages_too(gateway, user, database):
     assert gateway.call("DELETE", f"{SESSIONS}/{session}", user=user).status in (204, 404)
 
 
-@pytest.mark.tsan
 def test_delete_right_after_a_turn(gateway, user, database):
     """The delete comes after the turn's own writes, in order: nothing reappears."""
     for _ in range(10):

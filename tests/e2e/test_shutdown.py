@@ -13,7 +13,6 @@ from harness.wait import wait_until
 # ---------------------------------------------------------------- SIGTERM
 
 
-@pytest.mark.tsan
 def test_a_running_turn_finishes_and_new_ones_are_refused(start, user, database):
     gateway = start()
     waiting = gateway.connect()  # an idle connection from before
@@ -47,7 +46,6 @@ def test_readyz_says_no_while_draining_and_healthz_yes(start, user):
     assert gateway.await_exit() == 0
 
 
-@pytest.mark.tsan
 def test_at_the_deadline_what_is_unfinished_is_saved_as_interrupted(start, user, database):
     gateway = start({"shutdown.timeout_s": 1})
     with gateway.open(user, say("stall_after=3 tokens=9")) as stream:
@@ -129,7 +127,6 @@ def config_file(tmp_path, settings, **sections):
     return path
 
 
-@pytest.mark.tsan
 def test_sighup_takes_what_can_be_taken(start, user, settings, tmp_path):
     path = config_file(tmp_path, settings, chat={"message_max_bytes": 1000}, redis={"timeout_ms": 50})
     gateway = start(arguments=["--config", str(path)])

@@ -55,7 +55,6 @@ def test_start_without_redis(start, own_redis, user, stub, database):
     wait_until(lambda: own_redis.client().keys(f"sl:{{{user}}}*"), what="the cache fills again")
 
 
-@pytest.mark.tsan
 def test_redis_restarts_under_traffic(start, own_redis, user, database):
     gateway = start({"redis.url": own_redis.url})
     with Traffic(gateway, user) as traffic:
@@ -164,7 +163,6 @@ def test_the_next_turn_sees_the_last_one_while_postgres_and_redis_are_down(
     own_database.await_messages(user, 6, timeout=30)
 
 
-@pytest.mark.tsan
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_postgres_restarts_under_traffic(start, own_postgres, own_database, user, how):
     gateway = start({"database.url": own_database.url, "writer.save_timeout_ms": 60000})
@@ -223,7 +221,6 @@ def test_requests_that_need_postgres_say_so(start, own_postgres, own_database, u
 # ---------------------------------------------------------------- both
 
 
-@pytest.mark.tsan
 def test_start_without_both(start, own_redis, own_postgres, own_database, user):
     own_redis.stop()
     own_postgres.stop()

@@ -20,7 +20,6 @@ SETTINGS = {
 SSE = {"Accept": "text/event-stream"}
 
 
-@pytest.mark.tsan
 def test_the_events_of_a_turn_in_order(gateway, user):
     turn = gateway.ask(user, say("tokens=5"))
     assert turn.end == "clean"
@@ -65,7 +64,6 @@ def test_timings_are_plausible(gateway, user):
     assert 80 <= timings["ttft_ms"] <= timings["total_ms"] - 40
 
 
-@pytest.mark.tsan
 def test_head_and_first_event_come_in_one_read_before_any_answer(gateway, user):
     with gateway.open(user, say("delay=300 tokens=1")) as stream:
         assert stream.next_event()["type"] == "session_id"
@@ -254,7 +252,6 @@ def test_reasoning_is_not_part_of_the_stored_answer(gateway, user, database):
     assert database.await_messages(user, 2)[1]["content"] == answer(2)
 
 
-@pytest.mark.tsan
 def test_many_turns_at_once(gateway, user, database):
     streams = [gateway.open(f"{user}-{i}", say(f"tokens={i + 1} gap=2")) for i in range(40)]
     for i, stream in enumerate(streams):

@@ -83,7 +83,6 @@ def test_done_alone_is_sign_enough(gateway, user):
     assert turn.last["type"] == "done" and turn.last["finish_reason"] == "stop"
 
 
-@pytest.mark.tsan
 def test_silence_in_mid_answer(gateway, user, database):
     turn = gateway.ask(user, say("stall_after=3 tokens=9"))
     assert_failed(turn, "upstream_idle_timeout", True, answer(3))

@@ -352,9 +352,23 @@ static void test_destroy_accepts_null(void **state)
     gw_config_destroy(NULL);
 }
 
+static void the_stores_need_no_upstream(void **state)
+{
+    char error[GW_CONFIG_ERROR_SIZE];
+    struct gw_config *config;
+
+    (void)state;
+    assert_int_equal(gw_config_load_stores(NULL, error, &config), 0);
+    assert_string_equal(config->database.url, "postgresql:///sluice");
+    assert_null(config->upstream.url);
+    gw_config_destroy(config);
+    assert_int_equal(gw_config_load(NULL, error, &config), SL_E_INVALID_VALUE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_stores_need_no_upstream),
         cmocka_unit_test_setup(test_defaults, clear_environment),
         cmocka_unit_test_setup(test_file_then_environment, clear_environment),
         cmocka_unit_test_setup(test_the_file_must_fit_the_table, clear_environment),
