@@ -53,20 +53,21 @@ enum {
     NULLS_MAX = 3, /* results that are none, in a row: libpq and we disagree */
 };
 
-#define STATEMENT_UNKNOWN "26000" /* invalid_sql_statement_name */
-
 /* What the server owes us: the result of one query, perhaps of its preparation, and of the Sync. */
 struct flight {
     struct flight *next;
     struct store_pg_reader *reader;
     struct store_read *read; /* NULL: a tombstone */
     enum store_pg_statement statement;
-    bool prepares;   /* the next result is the preparation's */
-    bool unprepared; /* it counted on a preparation that failed while it was under way */
+    bool prepares; /* the next result is the preparation's */
+    bool hopeless; /* the server says that this connection is of no more use */
     unsigned limit;
     struct store_message_set overlay; /* as it was before the query left */
     int status;
 };
+
+/* Of a statement on the present connection. */
+enum preparation { UNPREPARED, PREPARING, PREPARED };
 
 struct store_pg_reader {
     struct sl_loop *loop;
@@ -77,8 +78,8 @@ struct store_pg_reader {
     uint64_t timeout_us, silence_us;
     unsigned reads_max, history_messages;
     _Atomic int link;
-    PGconn *connection;            /* NULL: down or dialling */
-    bool prepared[STORE_PG_READS]; /* or its preparation is on the way */
+    PGconn *connection; /* NULL: down or dialling */
+    enum preparation preparations[STORE_PG_READS];
     struct store_dial dial;
     struct sl_watch watch;
     struct sl_timer redial, silence;
@@ -103,7 +104,7 @@ static int flush(struct store_pg_reader *reader);
 static void on_ready(struct sl_watch *watch, unsigned events);
 static int take_results(struct store_pg_reader *reader);
 static void take_result(struct flight *flight, const PGresult *result);
-static int end_flight(struct store_pg_reader *reader);
+static bool end_flight(struct store_pg_reader *reader);
 static void on_late(struct sl_timer *timer);
 static void on_silence(struct sl_timer *timer);
 static void complete(struct store_pg_reader *reader, struct store_read *read, int status);
@@ -191,7 +192,7 @@ static void on_dialled(struct sl_op *op, int status)
 
 static int open_pipeline(struct store_pg_reader *reader)
 {
-    memset(reader->prepared, 0, sizeof(reader->prepared));
+    memset(reader->preparations, 0, sizeof(reader->preparations));
     if (PQsetnonblocking(reader->connection, 1) != 0 ||
         PQenterPipelineMode(reader->connection) != 1 || flush(reader) != 0) {
         return SL_E_DATABASE_UNAVAILABLE;
@@ -331,12 +332,15 @@ static int send_read(struct store_pg_reader *reader, struct store_read *read)
         uint64_t now_us = sl_loop_now_us(reader->loop);
         sl_loop_arm(reader->loop, &read->deadline, late_us > now_us ? late_us - now_us : 0);
     }
-    if (!reader->prepared[flight->statement]) {
-        reader->prepared[flight->statement] = true;
+    enum preparation *preparation = &reader->preparations[flight->statement];
+    /* behind a preparation whose outcome is open, a read brings its statement along */
+    bool named = *preparation != PREPARING;
+    if (*preparation == UNPREPARED) {
+        *preparation = PREPARING;
         flight->prepares = true;
         err = store_pg_prepare(reader->connection, flight->statement);
     }
-    if (err != 0 || store_pg_send_read(reader->connection, read, flight->limit + 1) != 0 ||
+    if (err != 0 || store_pg_send_read(reader->connection, read, flight->limit + 1, named) != 0 ||
         PQpipelineSync(reader->connection) != 1) {
         return SL_E_DATABASE_UNAVAILABLE;
     }
@@ -373,8 +377,9 @@ static void on_ready(struct sl_watch *watch, unsigned events)
 static int take_results(struct store_pg_reader *reader)
 {
     unsigned nulls = 0;
+    bool hopeless = false;
 
-    while (reader->flights != NULL && !PQisBusy(reader->connection)) {
+    while (!hopeless && reader->flights != NULL && !PQisBusy(reader->connection)) {
         PGresult *result = PQgetResult(reader->connection);
         if (result == NULL) { /* the end of one statement's results */
             if (++nulls > NULLS_MAX) {
@@ -383,18 +388,15 @@ static int take_results(struct store_pg_reader *reader)
             continue;
         }
         nulls = 0;
-        int err = 0;
         if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
-            err = end_flight(reader);
+            hopeless = end_flight(reader);
         } else {
             take_result(reader->flights, result);
         }
         PQclear(result);
-        if (err != 0) {
-            return err;
-        }
     }
-    return PQstatus(reader->connection) == CONNECTION_OK ? 0 : SL_E_DATABASE_UNAVAILABLE;
+    return !hopeless && PQstatus(reader->connection) == CONNECTION_OK ? 0
+                                                                      : SL_E_DATABASE_UNAVAILABLE;
 }
 
 static void take_result(struct flight *flight, const PGresult *result)
@@ -408,6 +410,7 @@ static void take_result(struct flight *flight, const PGresult *result)
         return;
     case PGRES_COMMAND_OK: /* prepared */
         flight->prepares = false;
+        flight->reader->preparations[flight->statement] = PREPARED;
         return;
     case PGRES_PIPELINE_ABORTED: /* the query behind a preparation that failed, which said so */
         return;
@@ -415,16 +418,15 @@ static void take_result(struct flight *flight, const PGresult *result)
         break;
     }
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    flight->unprepared =
-        !flight->prepares && sqlstate != NULL && strcmp(sqlstate, STATEMENT_UNKNOWN) == 0;
     flight->status = store_pg_read_error(sqlstate);
+    flight->hopeless = store_pg_classify(sqlstate) == STORE_PG_RECONNECT;
 }
 
-/* The Sync of the first flight has arrived. Not 0: the connection must be given up. */
-static int end_flight(struct store_pg_reader *reader)
+/* The Sync of the first flight has arrived. True: the connection must be given up. */
+static bool end_flight(struct store_pg_reader *reader)
 {
     struct flight *flight = reader->flights;
-    int err = 0;
+    bool hopeless = flight->hopeless;
 
     reader->flights = flight->next;
     if (reader->flights == NULL) {
@@ -437,16 +439,13 @@ static int end_flight(struct store_pg_reader *reader)
         sl_loop_disarm(reader->loop, &reader->silence);
     }
     if (flight->prepares) { /* in vain: the next read of this kind tries again */
-        reader->prepared[flight->statement] = false;
+        reader->preparations[flight->statement] = UNPREPARED;
     }
-    if (flight->read != NULL && flight->unprepared) {
-        reader->prepared[flight->statement] = false;
-        err = send_read(reader, flight->read); /* again, with its own preparation in front */
-    } else if (flight->read != NULL) {
+    if (flight->read != NULL) {
         complete(reader, flight->read, flight->status);
     }
     free_flight(flight);
-    return err;
+    return hopeless;
 }
 
 /* ---- deadlines ---- */

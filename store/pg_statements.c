@@ -109,6 +109,8 @@ static void put_count(struct params *params, int32_t count);
 static void put_float8(struct params *params, double number);
 static bool send_statement(PGconn *connection, enum store_pg_statement statement,
                            const struct params *params);
+static bool send_text(PGconn *connection, enum store_pg_statement statement,
+                      const struct params *params);
 
 const char *store_pg_statement_text(enum store_pg_statement statement)
 {
@@ -141,7 +143,7 @@ enum store_pg_statement store_pg_statement_of(const struct store_read *read)
     return STORE_PG_READ_MESSAGES;
 }
 
-int store_pg_send_read(PGconn *connection, const struct store_read *read, unsigned rows)
+int store_pg_send_read(PGconn *connection, const struct store_read *read, unsigned rows, bool named)
 {
     enum store_pg_statement statement = store_pg_statement_of(read);
     struct params params = {.count = 0};
@@ -154,7 +156,9 @@ int store_pg_send_read(PGconn *connection, const struct store_read *read, unsign
         put_cursor(&params, read);
         put_int8(&params, rows);
     }
-    return send_statement(connection, statement, &params) ? 0 : SL_E_DATABASE_UNAVAILABLE;
+    bool sent = named ? send_statement(connection, statement, &params)
+                      : send_text(connection, statement, &params);
+    return sent ? 0 : SL_E_DATABASE_UNAVAILABLE;
 }
 
 /* Without a cursor: `infinity`, which no row reaches. HISTORY has none, whatever the field says. */
@@ -296,4 +300,14 @@ static bool send_statement(PGconn *connection, enum store_pg_statement statement
     assert(params->count == statements[statement].count);
     return PQsendQueryPrepared(connection, statements[statement].name, params->count,
                                params->values, params->lengths, params->formats, 1) == 1;
+}
+
+/* The same without a name, for a statement that is not prepared yet. */
+static bool send_text(PGconn *connection, enum store_pg_statement statement,
+                      const struct params *params)
+{
+    assert(params->count == statements[statement].count);
+    return PQsendQueryParams(connection, statements[statement].text, params->count,
+                             statements[statement].types, params->values, params->lengths,
+                             params->formats, 1) == 1;
 }

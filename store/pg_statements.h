@@ -38,11 +38,12 @@ SL_MUST_CHECK int store_pg_prepare(PGconn *connection, enum store_pg_statement s
 enum store_pg_statement store_pg_statement_of(const struct store_read *read);
 
 /**
- * Queues the query of a read, whose statement is prepared; `rows` is how many to fetch. 0 or
+ * Queues the query of a read; `rows` is how many to fetch. `named`: its statement is prepared, or the
+ * preparation is right in front of it; otherwise the statement's text goes along. 0 or
  * SL_E_DATABASE_UNAVAILABLE (the connection is broken).
  */
 SL_MUST_CHECK int store_pg_send_read(PGconn *connection, const struct store_read *read,
-                                     unsigned rows);
+                                     unsigned rows, bool named);
 
 /** How many statements (and results) a record takes. */
 unsigned store_pg_record_statements(const struct store_record *record);

@@ -137,23 +137,95 @@ static void a_locked_table_makes_reads_late(void **state)
     store_read_dispose(&profile.read);
 }
 
+static long backend(void)
+{
+    return pg_fixture_number(&server, "select pid from pg_stat_activity where application_name"
+                                      " = 'sluice' order by backend_start desc limit 1");
+}
+
 static void the_server_gives_up_late_queries_itself(void **state)
 {
     struct waited_read late;
 
     (void)state;
     open_ready(1000, 8);
-    pg_fixture_run(&server, "begin; lock table chat_messages");
+    long before = backend();
+    /* in a connection of its own: inside of a transaction pg_stat_activity stands still */
+    PGconn *locker = PQconnectdb(server.admin_url);
+    PQclear(PQexec(locker, "begin; lock table chat_messages"));
     start(&late, STORE_READ_HISTORY, "ann", 1, 10);
     assert_int_equal(go(&late), SL_E_DATABASE_TIMEOUT);
-    /* well before the connection would be given up for silence, which keeps its backend */
     SAMPLE_RUN_UNTIL(
         loop, pg_fixture_number(&server, "select count(*) from pg_stat_activity where"
                                          " application_name = 'sluice' and state = 'idle'") == 1);
-    pg_fixture_run(&server, "rollback");
+    PQfinish(locker);
     start(&late, STORE_READ_HISTORY, "ann", 1, 10);
     assert_int_equal(go(&late), 0);
     store_read_dispose(&late.read);
+    assert_int_equal(backend(), before); /* not because the connection was given up */
+}
+
+static void a_preparation_that_fails_takes_nobody_along(void **state)
+{
+    struct waited_read first, behind[3];
+
+    (void)state;
+    insert_messages(1, 1);
+    open_ready(5000, 8);
+    pg_fixture_run(&server, "alter table chat_messages rename to hidden");
+    start(&first, STORE_READ_HISTORY, "ann", 1, 10);
+    assert_int_equal(store_pg_reader_start(reader, &first.read), 0);
+    /* until the server has refused; the loop does not run, so nobody here has seen the answer */
+    int64_t give_up_ms = sample_now_ms() + SAMPLE_WAIT_MS;
+    while (pg_fixture_number(&server, "select count(*) from pg_stat_activity where application_name"
+                                      " = 'sluice' and state = 'idle' and query like"
+                                      " '%chat_messages%'") != 1) {
+        assert_true(sample_now_ms() < give_up_ms);
+    }
+    pg_fixture_run(&server, "alter table hidden rename to chat_messages");
+    for (size_t i = 0; i < 3; i++) {
+        start(&behind[i], STORE_READ_HISTORY, "ann", 1, 10);
+        assert_int_equal(store_pg_reader_start(reader, &behind[i].read), 0);
+    }
+    SAMPLE_RUN_UNTIL(loop, first.ends + behind[0].ends + behind[1].ends + behind[2].ends == 4);
+    assert_int_equal(first.status, SL_E_DATABASE_REFUSED);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(behind[i].status, 0);
+        assert_int_equal(behind[i].read.count, 1);
+        store_read_dispose(&behind[i].read);
+    }
+    for (size_t i = 0; i < 3; i++) { /* and the next ones find it prepared */
+        start(&first, STORE_READ_HISTORY, "ann", 1, 10);
+        assert_int_equal(go(&first), 0);
+        store_read_dispose(&first.read);
+    }
+}
+
+static void a_connection_that_lost_its_statements_is_replaced(void **state)
+{
+    struct waited_read waited;
+
+    (void)state;
+    /* as behind a proxy that hands out another server process */
+    pg_fixture_run(
+        &server,
+        "alter table user_profiles rename to hidden;"
+        "create function forget() returns boolean language plpgsql as $$ begin"
+        " raise exception 'x' using errcode = '26000'; end $$;"
+        "create view user_profiles as select * from hidden where forget();"
+        "grant select on user_profiles to sluice; insert into hidden values ('ann', '{}')");
+    open_ready(5000, 8);
+    long before = backend();
+    start(&waited, STORE_READ_PROFILE, "ann", 0, 0);
+    assert_int_equal(go(&waited), SL_E_DATABASE_UNAVAILABLE);
+    pg_fixture_run(&server, "drop view user_profiles; drop function forget();"
+                            "alter table hidden rename to user_profiles");
+    SAMPLE_RUN_UNTIL(loop, store_pg_reader_link(reader) == STORE_LINK_UP);
+    assert_true(backend() != before);
+    start(&waited, STORE_READ_PROFILE, "ann", 0, 0);
+    assert_int_equal(go(&waited), 0);
+    assert_true(waited.read.found);
+    store_read_dispose(&waited.read);
 }
 
 static void a_silent_connection_is_given_up(void **state)
@@ -300,6 +372,8 @@ int main(void)
         READER_TEST(a_terminated_backend_is_replaced),
         READER_TEST(a_locked_table_makes_reads_late),
         READER_TEST(the_server_gives_up_late_queries_itself),
+        READER_TEST(a_preparation_that_fails_takes_nobody_along),
+        READER_TEST(a_connection_that_lost_its_statements_is_replaced),
         READER_TEST(a_silent_connection_is_given_up),
         READER_TEST(reads_under_way_are_capped),
         READER_TEST(cancelling_ends_a_read_once),
