@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "sluice/op.h"
 
@@ -87,6 +88,7 @@ static struct store_record *allocate(size_t texts, const char *user, size_t user
 {
     size_t bytes = sizeof(struct store_record) + user_len + 1 + texts;
     struct store_record *record = malloc(bytes);
+    struct timespec now;
 
     if (record == NULL) {
         return NULL;
@@ -98,6 +100,8 @@ static struct store_record *allocate(size_t texts, const char *user, size_t user
     record->user = at;
     record->user_len = user_len;
     record->bytes = bytes;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    record->recorded_at_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
     *ret_texts = at + user_len + 1;
     return record;
 }

@@ -35,6 +35,8 @@ struct store_record {
     struct store_message message; /* MESSAGE */
     struct store_text text;       /* PROFILE: the JSON object; TITLE: the title */
     size_t bytes;                 /* memory it takes: what the queue's limit counts */
+    uint64_t sequence;            /* in the journal; 0: not journalled */
+    int64_t recorded_at_us;       /* Unix time at which the record was made */
     /* result, set by the writer */
     int status;
     bool outcome_unknown; /* a batch that held it may have been committed without our knowing */
@@ -43,7 +45,7 @@ struct store_record {
     uint32_t slot, generation;
     /* private */
     bool durable;
-    struct store_record *queue_next;   /* the writer's queue */
+    struct store_record *queue_next;   /* the queue it is in: the journal's, then the writer's */
     struct store_record *durable_next; /* the origin's lists */
     struct store_record *committed_next;
     struct store_record *overlay_next, **overlay_prev_next; /* the overlay */
