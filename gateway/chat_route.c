@@ -4,9 +4,6 @@
  * Errors up to the birth of the turn are plain HTTP errors. The order matters: overload and draining are
  * refused before the body is looked at, so that refusing costs nothing. Thread: the request's worker.
  */
-#include <string.h>
-#include <strings.h>
-
 #include "chat_request.h"
 #include "config.h"
 #include "reply.h"
@@ -15,7 +12,6 @@
 #include "whole_reply.h"
 
 static int admit(struct gw_exchange *exchange);
-static bool is_json(h2o_iovec_t content_type);
 
 void gw_chat_route(struct gw_exchange *exchange)
 {
@@ -31,7 +27,7 @@ void gw_chat_route(struct gw_exchange *exchange)
         gw_reply_problem(exchange, err, NULL, NULL);
         return;
     }
-    if (!is_json(gw_exchange_header(exchange, "content-type"))) {
+    if (!gw_exchange_is_json(exchange)) {
         gw_reply_problem(exchange, SL_E_UNSUPPORTED_MEDIA_TYPE, NULL, NULL);
         return;
     }
@@ -81,14 +77,4 @@ static int admit(struct gw_exchange *exchange)
         return SL_E_RATE_LIMITED;
     }
     return store_admission(worker->store);
-}
-
-/* application/json, with or without parameters; case does not matter (RFC 9110 section 8.3.1) */
-static bool is_json(h2o_iovec_t content_type)
-{
-    static const char wanted[] = "application/json";
-    size_t len = sizeof(wanted) - 1;
-
-    return content_type.len >= len && strncasecmp(content_type.base, wanted, len) == 0 &&
-           (content_type.len == len || strchr("; \t", content_type.base[len]) != NULL);
 }

@@ -58,7 +58,11 @@ struct gw_config {
         unsigned cache_entries; /* jwt.cache_entries: 4096 per thread */
     } jwt;
     struct {
-        char *dir; /* journal.dir: /var/lib/sluice/journal */
+        char *dir;            /* journal.dir: /var/lib/sluice/journal */
+        size_t segment_bytes; /* journal.segment_bytes: 16777216 */
+        size_t
+            retain_bytes;  /* journal.retain_bytes: 1073741824, of segments that are in Postgres */
+        unsigned retain_s; /* journal.retain_s: 86400 */
     } journal;
     struct {
         unsigned head_max_bytes;     /* http.head_max_bytes: 32768 */

@@ -88,6 +88,9 @@ static const struct gw_config_key keys[] = {
     {KEY(jwt, cache_entries), NUMBER(4096, 0, 1048576)},
 
     {KEY(journal, dir), TEXT("/var/lib/sluice/journal", path), .flags = FIXED},
+    {KEY(journal, segment_bytes), NUMBER(16777216, 64 * KIB, 1024 * MIB), .flags = FIXED},
+    {KEY(journal, retain_bytes),  NUMBER(1073741824, 0, 1024.0 * 1024 * MIB), .flags = FIXED},
+    {KEY(journal, retain_s),      NUMBER(86400, 0, 3650 * DAY_S), .flags = FIXED},
 
     {KEY(http, head_max_bytes),     NUMBER(32768, KIB, 400 * KIB)},
     {KEY(http, body_max_bytes),     NUMBER(262144, KIB, 64 * MIB)},

@@ -2,11 +2,14 @@
 #include "exchange.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "sluice/uuid.h"
 
 static void on_dispose(void *memory);
 static void choose_request_id(struct gw_exchange *exchange);
+static h2o_iovec_t decode(const struct gw_exchange *exchange, const char *text, size_t len);
+static int hex_value(char c);
 
 struct gw_exchange *gw_exchange_create(h2o_req_t *req)
 {
@@ -76,11 +79,49 @@ h2o_iovec_t gw_exchange_query(const struct gw_exchange *exchange, const char *ke
         const char *pair_end = amp != NULL ? amp : end;
         if ((size_t)(pair_end - at) > key_len && memcmp(at, key, key_len) == 0 &&
             at[key_len] == '=') {
-            return h2o_iovec_init(at + key_len + 1, (size_t)(pair_end - at) - key_len - 1);
+            return decode(exchange, at + key_len + 1, (size_t)(pair_end - at) - key_len - 1);
         }
         at = pair_end + 1;
     }
     return h2o_iovec_init(NULL, 0);
+}
+
+/* WHATWG URL section 5.1 (application/x-www-form-urlencoded): `+` is a blank, a lone `%` stays. */
+static h2o_iovec_t decode(const struct gw_exchange *exchange, const char *text, size_t len)
+{
+    h2o_iovec_t out = h2o_strdup(&exchange->req->pool, text, len);
+    size_t to = 0;
+
+    for (size_t from = 0; from < len; from++) {
+        int high = from + 2 < len && text[from] == '%' ? hex_value(text[from + 1]) : -1;
+        int low = high >= 0 ? hex_value(text[from + 2]) : -1;
+        if (low >= 0) {
+            out.base[to++] = (char)(high << 4 | low);
+            from += 2;
+        } else {
+            out.base[to++] = text[from] == '+' ? ' ' : text[from];
+        }
+    }
+    out.len = to;
+    return out;
+}
+
+static int hex_value(char c)
+{
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    const char *at = c != '\0' ? strchr(digits, c) : NULL;
+
+    return at == NULL ? -1 : (int)((at - digits) % 16);
+}
+
+bool gw_exchange_is_json(const struct gw_exchange *exchange)
+{
+    static const char wanted[] = "application/json";
+    const size_t len = sizeof(wanted) - 1;
+    h2o_iovec_t type = gw_exchange_header(exchange, "content-type");
+
+    return type.len >= len && strncasecmp(type.base, wanted, len) == 0 &&
+           (type.len == len || strchr("; \t", type.base[len]) != NULL);
 }
 
 int gw_exchange_fd(const struct gw_exchange *exchange)

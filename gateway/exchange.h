@@ -33,7 +33,10 @@ struct gw_exchange *gw_exchange_create(h2o_req_t *req);
 /** The value of a request header (lower-case name), or {NULL, 0}. */
 h2o_iovec_t gw_exchange_header(const struct gw_exchange *exchange, const char *name);
 
-/** The raw value of a query key, or {NULL, 0}. */
+/** True when the body is declared as application/json, with or without parameters (RFC 9110 section 8.3.1). */
+bool gw_exchange_is_json(const struct gw_exchange *exchange);
+
+/** The value of a query key, percent-decoded into the request's pool, or {NULL, 0}. */
 h2o_iovec_t gw_exchange_query(const struct gw_exchange *exchange, const char *key);
 
 /** The connection's descriptor, or -1. It stays h2o's. */

@@ -1,5 +1,5 @@
 /*
- * The program: commands, start and stop order, signals.
+ * The server process: start and stop order, signals. The other commands are in commands.c.
  *
  * Start: configuration, keys, listening sockets, store, workers; the line `listening` says that requests
  * are served. Stop (SIGTERM, SIGINT): workers drain, the store writes what is left, workers leave, exit.
@@ -18,6 +18,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "commands.h"
 #include "config.h"
 #include "listener.h"
 #include "log.h"
@@ -26,11 +27,7 @@
 #include "upstream.h"
 #include "worker.h"
 
-#ifndef SLUICE_VERSION
-#error "the build passes SLUICE_VERSION"
-#endif
-
-enum { EXIT_CLEAN = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2, GENERATIONS_MAX = 1024 };
+enum { GENERATIONS_MAX = 1024 };
 
 struct process {
     struct gw_server server;
@@ -58,95 +55,17 @@ static void on_drained(struct sl_message *message);
 static int stop(struct process *process);
 static void reload(struct process *process);
 static void log_reload_failure(struct process *process, const char *error);
-static int check_config(const char *config_file, bool print);
-static int migrate(const char *config_file);
-static int usage(FILE *to, int code);
 
 int main(int argc, char **argv)
 {
-    const char *config_file = NULL, *command = NULL;
+    const char *config_file = NULL;
+    int at = 1;
 
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) {
-            config_file = argv[++i];
-        } else if (command == NULL) {
-            command = argv[i];
-        } else {
-            return usage(stderr, EXIT_USAGE);
-        }
+    if (argc > 2 && strcmp(argv[1], "--config") == 0) {
+        config_file = argv[2];
+        at = 3;
     }
-    if (command == NULL) {
-        return serve(config_file);
-    }
-    if (strcmp(command, "--check-config") == 0 || strcmp(command, "--print-config") == 0) {
-        return check_config(config_file, strcmp(command, "--print-config") == 0);
-    }
-    if (strcmp(command, "migrate") == 0) {
-        return migrate(config_file);
-    }
-    if (strcmp(command, "--version") == 0) {
-        (void)printf("sluice %s\n", SLUICE_VERSION);
-        return EXIT_CLEAN;
-    }
-    if (strcmp(command, "--help") == 0) {
-        return usage(stdout, EXIT_CLEAN);
-    }
-    return usage(stderr, EXIT_USAGE);
-}
-
-static int usage(FILE *to, int code)
-{
-    (void)fprintf(to, "usage: sluice [--config FILE] [--check-config | --print-config | migrate]\n"
-                      "       sluice --version | --help\n"
-                      "Every configuration key a.b can be set as SLUICE_A_B in the environment.\n");
-    return code;
-}
-
-/* ---------------------------------------------------------------- commands */
-
-static int check_config(const char *config_file, bool print)
-{
-    char error[GW_CONFIG_ERROR_SIZE];
-    struct gw_config *config;
-    struct gw_auth_keys *keys;
-
-    if (gw_config_load(config_file, error, &config) != 0) {
-        (void)fprintf(stderr, "sluice: %s\n", error);
-        return EXIT_USAGE;
-    }
-    if (print) {
-        gw_config_print(config);
-        gw_config_destroy(config);
-        return EXIT_CLEAN;
-    }
-    int err = gw_auth_keys_load(config, error, &keys);
-    gw_config_destroy(config);
-    if (err != 0) {
-        (void)fprintf(stderr, "sluice: %s\n", error);
-        return EXIT_USAGE;
-    }
-    gw_auth_keys_destroy(keys);
-    (void)printf("configuration is valid\n");
-    return EXIT_CLEAN;
-}
-
-static void print_step(const char *line)
-{
-    (void)printf("%s\n", line);
-}
-
-static int migrate(const char *config_file)
-{
-    char error[GW_CONFIG_ERROR_SIZE];
-    struct gw_config *config;
-
-    if (gw_config_load_stores(config_file, error, &config) != 0) {
-        (void)fprintf(stderr, "sluice: %s\n", error);
-        return EXIT_USAGE;
-    }
-    int err = store_migrate(config->database.url, print_step);
-    gw_config_destroy(config);
-    return err == 0 ? EXIT_CLEAN : EXIT_RUNTIME;
+    return at == argc ? serve(config_file) : gw_command_run(config_file, argc - at, argv + at);
 }
 
 /* ---------------------------------------------------------------- start */
@@ -230,22 +149,7 @@ static int start(struct process *process)
 static int make_store(struct process *process)
 {
     const struct gw_config *config = process->server.config;
-    const struct store_config store_config = {
-        .redis_url = config->redis.url,
-        .database_url = config->database.url,
-        .redis_timeout_ms = config->redis.timeout_ms,
-        .database_timeout_ms = config->database.timeout_ms,
-        .database_reads_max = config->database.reads_max,
-        .profile_ttl_s = config->cache.profile_ttl_s,
-        .absent_profile_ttl_s = config->cache.absent_profile_ttl_s,
-        .history_ttl_s = config->cache.history_ttl_s,
-        .history_pending_ttl_s = config->cache.history_pending_ttl_s,
-        .history_messages = config->chat.history_messages,
-        .local_profiles_max = config->cache.local_profiles_max,
-        .writer_batch_rows = config->writer.batch_rows,
-        .writer_batch_bytes = config->writer.batch_max_bytes,
-        .writer_queue_bytes = config->writer.queue_max_bytes,
-    };
+    const struct store_config store_config = gw_command_store_config(config);
     int err = store_create(&store_config, &process->server.store);
 
     if (err == SL_E_INVALID_VALUE) {
@@ -253,7 +157,10 @@ static int make_store(struct process *process)
         return EXIT_USAGE;
     }
     if (err != 0) {
-        (void)fprintf(stderr, "sluice: cannot start the store\n");
+        (void)fprintf(stderr, "sluice: journal.dir: %s: %s\n", config->journal.dir,
+                      err == SL_E_CONFLICT              ? "another process uses it"
+                      : err == SL_E_STORAGE_UNAVAILABLE ? "cannot be used"
+                                                        : "out of memory");
         return EXIT_RUNTIME;
     }
     return EXIT_CLEAN;

@@ -36,6 +36,7 @@ static int write_counters(const struct gw_server *server, const struct totals *t
                           struct sl_buffer *page);
 static int write_histograms(const struct gw_server *server, const struct totals *totals,
                             struct sl_buffer *page);
+static int write_journal(const struct gw_server *server, struct sl_buffer *page);
 static int write_turn_errors(const struct totals *totals, struct sl_buffer *page);
 static int write_gauges(const struct gw_server *server, const struct totals *totals,
                         struct sl_buffer *page);
@@ -53,6 +54,9 @@ int gw_metrics_write(const struct gw_server *server, struct sl_buffer *page)
     int err = write_gauges(server, totals, page);
     if (err == 0) {
         err = write_counters(server, totals, page);
+    }
+    if (err == 0) {
+        err = write_journal(server, page);
     }
     if (err == 0) {
         err = write_turn_errors(totals, page);
@@ -192,9 +196,9 @@ static int write_counters(const struct gw_server *server, const struct totals *t
         {"sluice_writer_rows_total", "Records committed.", counter, "", &w->rows},
         {"sluice_writer_retries_total", "Batches that had to be sent again.", counter, "",
          &w->retries},
-        {"sluice_writer_failures_total", "Records that Postgres refused for good.", counter, "",
+        {"sluice_writer_failures_total", "Batches and connections that failed.", counter, "",
          &w->failures},
-        {"sluice_writer_refused_total", "Records refused because the queue was full.", counter, "",
+        {"sluice_writer_dead_letters_total", "Records that Postgres refused for good.", counter, "",
          &w->refused},
         {"sluice_writer_last_success_timestamp_seconds", "Unix time of the last committed batch.",
          gauge, "", &w->last_success_unix_s},
@@ -205,6 +209,47 @@ static int write_counters(const struct gw_server *server, const struct totals *t
     for (size_t i = 0; err == 0 && i < sizeof(rows) / sizeof(rows[0]); i++) {
         err = write_counter(&rows[i], strcmp(previous, rows[i].name) != 0, page);
         previous = rows[i].name;
+    }
+    return err;
+}
+
+static int write_journal(const struct gw_server *server, struct sl_buffer *page)
+{
+    struct store_journal_summary journal;
+    store_journal_summary(server->store, &journal);
+    struct {
+        const char *name, *help, *type;
+        double value;
+    } const rows[] = {
+        {"sluice_journal_state", "0 open, 1 nearly full, 2 failed.", "gauge", journal.health},
+        {"sluice_journal_records_total", "Records appended.", "counter", (double)journal.appends},
+        {"sluice_journal_bytes_total", "Bytes appended.", "counter", (double)journal.bytes},
+        {"sluice_journal_syncs_total", "Group commits.", "counter", (double)journal.syncs},
+        {"sluice_journal_write_errors_total", "Writes and syncs that failed.", "counter",
+         (double)journal.write_errors},
+        {"sluice_journal_quarantined_records_total", "Damaged places found and set aside.",
+         "counter", (double)journal.quarantined_records},
+        {"sluice_journal_torn_tails_total", "Torn tails cut at the start.", "counter",
+         (double)journal.torn_tails},
+        {"sluice_journal_replayed_records_total", "Records taken up from an earlier process.",
+         "counter", (double)journal.replayed_records},
+        {"sluice_journal_waiting_records", "Records that are not on disk yet.", "gauge",
+         (double)journal.waiting_records},
+        {"sluice_journal_backlog_records", "Records on disk only, to be read back.", "gauge",
+         (double)journal.backlog_records},
+        {"sluice_journal_uncommitted_records", "Records on disk that are not in Postgres.", "gauge",
+         (double)journal.uncommitted_records},
+        {"sluice_journal_oldest_uncommitted_seconds", "Age of the oldest of them.", "gauge",
+         journal.oldest_uncommitted_s},
+        {"sluice_journal_disk_bytes", "Size of all segments.", "gauge", (double)journal.disk_bytes},
+        {"sluice_journal_segments", "Segments.", "gauge", (double)journal.segments},
+    };
+    int err = 0;
+
+    for (size_t i = 0; err == 0 && i < sizeof(rows) / sizeof(rows[0]); i++) {
+        err = sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", rows[i].name,
+                                rows[i].help, rows[i].name, rows[i].type, rows[i].name,
+                                rows[i].value);
     }
     return err;
 }
@@ -231,6 +276,8 @@ static int write_histograms(const struct gw_server *server, const struct totals 
 {
     static const char stage[] = "Time of each stage of a turn.";
     const struct gw_stats *g = &totals->gateway;
+    struct store_journal_summary journal;
+    store_journal_summary(server->store, &journal);
     const struct histogram_row rows[] = {
         {"sluice_ttft_seconds", "Request received to first token written.", "", &g->ttft},
         {"sluice_added_latency_seconds", "First token parsed to first token written.", "",
@@ -247,6 +294,8 @@ static int write_histograms(const struct gw_server *server, const struct totals 
         {"sluice_stage_seconds", stage, "stage=\"total\"", &g->total},
         {"sluice_redis_seconds", "Redis commands.", "", &totals->store.redis_us},
         {"sluice_database_read_seconds", "Postgres reads.", "", &totals->store.database_us},
+        {"sluice_journal_sync_seconds", "fdatasync of the journal.", "", journal.sync_us},
+        {"sluice_journal_ack_seconds", "Record handed over to record on disk.", "", journal.ack_us},
         {"sluice_writer_batch_seconds", "Batches, from the first statement to the commit.", "",
          &store_writer_stats(server->store)->batch_us},
     };

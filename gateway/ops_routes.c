@@ -1,7 +1,8 @@
 /*
  * For operators: /healthz, /readyz, /metrics (wire.md section 5).
  *
- * Ready means that new turns can be accepted safely: not while draining, not with a full write queue.
+ * Ready means that new turns can be accepted safely: not while draining, not while the journal's disk is
+ * full or refuses.
  * Postgres or Redis being down does not make it unready; the body names each part's state.
  * Thread: the request's worker.
  */
@@ -25,24 +26,28 @@ void gw_healthz_route(struct gw_exchange *exchange)
 
 void gw_readyz_route(struct gw_exchange *exchange)
 {
+    static const char *const health_names[] = {"open", "nearly_full", "failed"};
     struct gw_worker *worker = exchange->worker;
     const struct store_writer_stats *writer = store_writer_stats(worker->server->store);
-    uint64_t waiting_bytes = sl_counter_get(&writer->bytes_waiting);
-    bool queue_full = waiting_bytes >= worker->config->writer.queue_max_bytes;
-    bool ready = !worker->draining && !queue_full;
+    struct store_journal_summary journal;
     struct sl_buffer body;
 
+    store_journal_summary(worker->server->store, &journal);
+    bool ready = !worker->draining && journal.health == STORE_JOURNAL_IS_OPEN;
     sl_buffer_init(&body, READY_MAX_BYTES);
     int err = sl_buffer_appendf(
         &body,
         "{\"status\":\"%s\",\"draining\":%s,\"redis\":\"%s\",\"database\":\"%s\","
-        "\"writer\":{\"state\":\"%s\",\"connected\":%s,\"records_waiting\":%" PRIu64
-        ",\"bytes_waiting\":%" PRIu64 "}}",
+        "\"journal\":{\"state\":\"%s\",\"uncommitted_records\":%" PRIu64
+        ",\"oldest_uncommitted_s\":%.3f},"
+        "\"writer\":{\"connected\":%s,\"records_waiting\":%" PRIu64 ",\"bytes_waiting\":%" PRIu64
+        "}}",
         ready ? "ready" : "unready", worker->draining ? "true" : "false",
         link_name(store_client_redis(worker->store)),
-        link_name(store_client_database(worker->store)), queue_full ? "full" : "ok",
+        link_name(store_client_database(worker->store)), health_names[journal.health],
+        journal.uncommitted_records, journal.oldest_uncommitted_s,
         sl_counter_get(&writer->connected) != 0 ? "true" : "false",
-        sl_counter_get(&writer->records_waiting), waiting_bytes);
+        sl_counter_get(&writer->records_waiting), sl_counter_get(&writer->bytes_waiting));
     if (err == 0) {
         gw_reply_json(exchange, ready ? 200 : 503, body.base, body.len);
     } else {

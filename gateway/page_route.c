@@ -30,6 +30,8 @@ void gw_page_route(struct gw_exchange *exchange)
     }
     gw_reply_add_header(exchange->req, "content-security-policy", policy, sizeof(policy) - 1);
     gw_reply_add_header(exchange->req, "referrer-policy", H2O_STRLIT("no-referrer"));
+    exchange->req->compress_hint =
+        H2O_COMPRESS_HINT_ENABLE; /* h2o does not count text/javascript */
     gw_reply_static(exchange, type_of(asset->name), asset->bytes, asset->len, "no-cache");
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "json_body.h"
 #include "reply.h"
 #include "routes.h"
 #include "store_request.h"
@@ -38,9 +39,8 @@ static void answer_profile(struct gw_store_request *request, int status)
 void gw_profile_put_route(struct gw_exchange *exchange)
 {
     h2o_iovec_t body = exchange->req->entity;
-    h2o_iovec_t type = gw_exchange_header(exchange, "content-type");
 
-    if (type.len < 16 || strncasecmp(type.base, "application/json", 16) != 0) {
+    if (!gw_exchange_is_json(exchange)) {
         gw_reply_problem(exchange, SL_E_UNSUPPORTED_MEDIA_TYPE, NULL, NULL);
         return;
     }
@@ -48,14 +48,11 @@ void gw_profile_put_route(struct gw_exchange *exchange)
         gw_reply_problem(exchange, SL_E_BODY_TOO_LARGE, "A profile has at most 16384 bytes.", NULL);
         return;
     }
-    /* jansson refuses bad UTF-8, NUL characters and lone surrogates, which Postgres could not keep */
-    json_t *object = json_loadb(body.base, body.len, JSON_REJECT_DUPLICATES, NULL);
-    bool is_object = json_is_object(object);
-    json_decref(object);
-    if (!is_object) {
-        gw_reply_problem(exchange, SL_E_INVALID_JSON, "The profile must be a JSON object.", NULL);
+    json_t *object = gw_json_body_read(exchange);
+    if (object == NULL) {
         return;
     }
+    json_decref(object); /* the text is kept as it came */
     struct gw_store_request *request = gw_store_request_create(exchange, answer_stored);
     gw_store_request_saving(request, store_save_profile(exchange->worker->store, &request->save,
                                                         request->user.id, request->user.id_len,

@@ -6,8 +6,8 @@
  */
 #include <jansson.h>
 #include <string.h>
-#include <strings.h>
 
+#include "json_body.h"
 #include "reply.h"
 #include "routes.h"
 #include "rows_json.h"
@@ -23,8 +23,8 @@ static void answer_rows(struct gw_store_request *request,
                         int (*build)(const struct store_read *, struct store_text,
                                      struct sl_buffer *));
 static void answer_empty(struct gw_store_request *request, int status);
-static json_t *read_object(struct gw_exchange *exchange);
 static bool abandon(struct gw_store_request *request);
+static bool is_blank(const char *text);
 
 void gw_session_list_route(struct gw_exchange *exchange)
 {
@@ -136,16 +136,16 @@ void gw_session_rename_route(struct gw_exchange *exchange)
     if (!read_session_id(exchange, &session)) {
         return;
     }
-    json_t *body = read_object(exchange);
+    json_t *body = gw_json_body_read(exchange);
     if (body == NULL) {
         return;
     }
     const json_t *title = json_object_get(body, "title");
     size_t len = json_string_length(title);
-    if (!json_is_string(title) || len == 0 || len > TITLE_MAX_BYTES) {
+    if (!json_is_string(title) || len > TITLE_MAX_BYTES || is_blank(json_string_value(title))) {
         json_decref(body);
-        gw_reply_problem(exchange, SL_E_INVALID_VALUE, "title must be a text of 1 to 256 bytes.",
-                         "title");
+        gw_reply_problem(exchange, SL_E_INVALID_VALUE,
+                         "title must be a text of 1 to 256 bytes that is not blank.", "title");
         return;
     }
     struct gw_store_request *request = gw_store_request_create(exchange, answer_empty);
@@ -154,6 +154,11 @@ void gw_session_rename_route(struct gw_exchange *exchange)
                                (struct store_text){json_string_value(title), len});
     json_decref(body);
     gw_store_request_saving(request, err);
+}
+
+static bool is_blank(const char *text)
+{
+    return text[strspn(text, " \t\r\n")] == '\0';
 }
 
 void gw_session_delete_route(struct gw_exchange *exchange)
@@ -175,7 +180,7 @@ void gw_preload_route(struct gw_exchange *exchange)
     bool has_session = false;
 
     if (exchange->req->entity.len > 0) {
-        json_t *body = read_object(exchange);
+        json_t *body = gw_json_body_read(exchange);
         if (body == NULL) {
             return;
         }
@@ -199,23 +204,4 @@ static void answer_empty(struct gw_store_request *request, int status)
 {
     (void)status;
     gw_reply_empty(request->exchange, 204);
-}
-
-/* The body as a JSON object, or NULL after a 400 or 415. */
-static json_t *read_object(struct gw_exchange *exchange)
-{
-    h2o_iovec_t entity = exchange->req->entity;
-    h2o_iovec_t type = gw_exchange_header(exchange, "content-type");
-
-    if (type.len < 16 || strncasecmp(type.base, "application/json", 16) != 0) {
-        gw_reply_problem(exchange, SL_E_UNSUPPORTED_MEDIA_TYPE, NULL, NULL);
-        return NULL;
-    }
-    json_t *body = json_loadb(entity.base, entity.len, JSON_REJECT_DUPLICATES, NULL);
-    if (!json_is_object(body)) {
-        json_decref(body);
-        gw_reply_problem(exchange, SL_E_INVALID_JSON, "The body must be a JSON object.", NULL);
-        return NULL;
-    }
-    return body;
 }

@@ -269,7 +269,7 @@ static void warn_of_missing_context(struct gw_turn *turn)
         gw_turn_say_warning(turn, "profile_unavailable",
                             "Your profile could not be loaded in time.");
     }
-    if (turn->history_status != 0) {
+    if (turn->history_status != 0 || turn->history.partial) {
         sl_counter_add(&turn->turns->stats->warnings_history, 1);
         gw_turn_say_warning(turn, "history_unavailable",
                             "Earlier messages could not be loaded in time.");
@@ -361,7 +361,8 @@ static void save(struct gw_turn *turn)
          .content = {turn->request.message, turn->request.message_len}},
         answer,
     };
-    bool window_known = !turn->request.has_session || turn->history_status == 0;
+    bool window_known = !turn->request.has_session ||
+                        (turn->history_status == 0 && !turn->history.partial);
     static const struct store_message nothing[1];
     store_history_append(turns->store, turn->user.id, turn->user.id_len, &turn->session, added, 2,
                          !window_known              ? NULL

@@ -153,6 +153,7 @@ static void prepare(struct store_read *read)
 {
     read->source = STORE_SOURCE_NONE;
     read->found = false;
+    read->partial = false;
     sl_buffer_init(&read->text, TEXT_BYTES_MAX);
     read->messages = NULL;
     read->sessions = NULL;
@@ -262,7 +263,7 @@ static void on_landed(struct store_flights *flights, struct store_flight *flight
     struct store_read *read;
 
     store_rows_leave_out_turn(source);
-    if (status == 0 && !flight->outdated) {
+    if (status == 0 && !flight->outdated && !source->partial) {
         fill_caches(cache, flight);
     }
     while ((read = store_flight_take_waiter(flight)) != NULL) {
@@ -272,6 +273,7 @@ static void on_landed(struct store_flights *flights, struct store_flight *flight
         }
         if (err == 0) {
             store_rows_leave_out_turn(read);
+            read->partial = source->partial;
             read->source = STORE_SOURCE_DATABASE;
         } else {
             store_read_dispose(read);

@@ -13,6 +13,9 @@
 
 struct store_cache;
 struct store_connector;
+struct store_dead_letters;
+struct store_disk;
+struct store_journal;
 struct store_local_profiles;
 struct store_origin;
 struct store_overlay;
@@ -25,6 +28,9 @@ struct store {
     struct store_connector *connector;
     struct store_overlay *overlay;
     struct store_local_profiles *local;
+    struct store_journal *journal;
+    struct store_disk *dead_letter_disk;
+    struct store_dead_letters *dead_letters;
     struct store_writer *writer;
     pthread_mutex_t mutex;
     struct store_origin **origins; /* of all clients there ever were: records may still come back */

@@ -9,12 +9,14 @@
  */
 #include "pg_connect.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "sluice/buffer.h"
 
-enum { CONNINFO_MAX = 64 * 1024 };
+enum { CONNINFO_MAX = 64 * 1024, TIMEOUT_MAX_S = 3600 };
 
 static const struct {
     const char *keyword, *value;
@@ -29,6 +31,10 @@ static const char *default_of(const char *keyword);
 static int append_options(struct sl_buffer *out, const struct store_pg_limits *limits,
                           const char *given);
 static int append_setting(struct sl_buffer *out, const char *keyword, const char *value);
+static bool has_several_hosts(PGconn *connection);
+static int timeout_ms_of(PGconn *connection);
+static bool finish_connecting(PGconn *connection, int timeout_ms);
+static int64_t now_ms(void);
 static void drop_notice(void *context, const PGresult *result);
 
 int store_pg_conninfo(const char *url, const struct store_pg_limits *limits, char **ret_conninfo)
@@ -117,14 +123,86 @@ static int append_setting(struct sl_buffer *out, const char *keyword, const char
     return err == 0 ? sl_buffer_append(out, "'", 1) : err;
 }
 
+/*
+ * The receiver must be there before the server can say anything: libpq prints what comes earlier to
+ * standard error, where our log is. PQconnectdb leaves no room for that, but it alone can pass on from
+ * a host that is silent to the next one, so it stays for several hosts.
+ */
 PGconn *store_pg_connect(const char *conninfo)
 {
-    PGconn *connection = PQconnectdb(conninfo);
+    PGconn *connection = PQconnectStart(conninfo);
 
-    if (connection != NULL) {
-        (void)PQsetNoticeReceiver(connection, drop_notice, NULL);
+    if (connection == NULL || PQstatus(connection) == CONNECTION_BAD) {
+        return connection;
+    }
+    if (has_several_hosts(connection)) {
+        PQfinish(connection);
+        connection = PQconnectdb(conninfo);
+        if (connection != NULL) {
+            (void)PQsetNoticeReceiver(connection, drop_notice, NULL);
+        }
+        return connection;
+    }
+    (void)PQsetNoticeReceiver(connection, drop_notice, NULL);
+    if (!finish_connecting(connection, timeout_ms_of(connection))) {
+        PQfinish(connection);
+        return NULL;
     }
     return connection;
+}
+
+/* False: the time is up. Otherwise it has succeeded or failed, as its status says. */
+static bool finish_connecting(PGconn *connection, int timeout_ms)
+{
+    PostgresPollingStatusType wants = PGRES_POLLING_WRITING;
+    int64_t until_ms = now_ms() + timeout_ms;
+
+    while (wants == PGRES_POLLING_READING || wants == PGRES_POLLING_WRITING) {
+        struct pollfd polled = {.fd = PQsocket(connection),
+                                .events = wants == PGRES_POLLING_READING ? POLLIN : POLLOUT};
+        int64_t left_ms = until_ms - now_ms();
+        if (left_ms <= 0 || poll(&polled, 1, (int)left_ms) == 0) {
+            return false;
+        }
+        wants = PQconnectPoll(connection);
+    }
+    return true;
+}
+
+static bool has_several_hosts(PGconn *connection)
+{
+    PQconninfoOption *options = PQconninfo(connection);
+    bool several = false;
+
+    for (const PQconninfoOption *at = options; at != NULL && at->keyword != NULL; at++) {
+        several = several || (strncmp(at->keyword, "host", 4) == 0 && at->val != NULL &&
+                              strchr(at->val, ',') != NULL);
+    }
+    PQconninfoFree(options);
+    return several;
+}
+
+/* connect_timeout, which is ours unless the operator set one; 0 stands for no limit */
+static int timeout_ms_of(PGconn *connection)
+{
+    PQconninfoOption *options = PQconninfo(connection);
+    long seconds = 0;
+
+    for (const PQconninfoOption *at = options; at != NULL && at->keyword != NULL; at++) {
+        if (strcmp(at->keyword, "connect_timeout") == 0 && at->val != NULL) {
+            seconds = strtol(at->val, NULL, 10);
+        }
+    }
+    PQconninfoFree(options);
+    return seconds > 0 && seconds < TIMEOUT_MAX_S ? (int)seconds * 1000 : TIMEOUT_MAX_S * 1000;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void drop_notice(void *context, const PGresult *result)

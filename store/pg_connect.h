@@ -30,6 +30,6 @@ SL_MUST_CHECK int store_pg_conninfo(const char *url, const struct store_pg_limit
 
 /**
  * PQconnectdb, with the server's notices dropped instead of printed. The caller looks at PQstatus
- * and calls PQfinish either way. NULL only without memory.
+ * and calls PQfinish either way. NULL without memory, or when connect_timeout has passed.
  */
 PGconn *store_pg_connect(const char *conninfo);

@@ -23,6 +23,11 @@ enum {
     OID_FLOAT8 = 701,
     OID_TIMESTAMPTZ = 1184,
     OID_UUID = 2950,
+    OID_INT4_ARRAY = 1007,
+    OID_TEXT_ARRAY = 1009,
+    OID_FLOAT8_ARRAY = 1022,
+    OID_TIMESTAMPTZ_ARRAY = 1185,
+    OID_UUID_ARRAY = 2951,
 };
 
 struct statement {
@@ -85,6 +90,25 @@ static const struct statement statements[STORE_PG_STATEMENTS] = {
                                "delete from chat_sessions where user_id = $1 and id = $2",
                                2,
                                {OID_TEXT, OID_UUID}},
+    [STORE_PG_WRITE_SESSIONS] = {"write_sessions",
+                                 "insert into chat_sessions (user_id, id, created_at, updated_at)"
+                                 " select * from unnest($1, $2, $3, $4)"
+                                 " on conflict (user_id, id) do update"
+                                 " set updated_at = excluded.updated_at"
+                                 " where chat_sessions.updated_at < excluded.updated_at",
+                                 4,
+                                 {OID_TEXT_ARRAY, OID_UUID_ARRAY, OID_TIMESTAMPTZ_ARRAY,
+                                  OID_TIMESTAMPTZ_ARRAY}},
+    [STORE_PG_WRITE_MESSAGES] =
+        {"write_messages",
+         "insert into chat_messages (user_id, session_id, id, turn_id, role, status, created_at,"
+         " content, model, finish_reason, prompt_tokens, completion_tokens, ttft_ms)"
+         " select * from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+         " on conflict (user_id, id) do nothing",
+         13,
+         {OID_TEXT_ARRAY, OID_UUID_ARRAY, OID_UUID_ARRAY, OID_UUID_ARRAY, OID_TEXT_ARRAY,
+          OID_TEXT_ARRAY, OID_TIMESTAMPTZ_ARRAY, OID_TEXT_ARRAY, OID_TEXT_ARRAY, OID_TEXT_ARRAY,
+          OID_INT4_ARRAY, OID_INT4_ARRAY, OID_FLOAT8_ARRAY}},
 };
 
 /* Parameters on the stack while libpq copies them; numbers need a place of their own. */
@@ -233,6 +257,33 @@ static void put_message_params(struct params *params, const struct store_record 
     put_float8(params, message->ttft_ms);
 }
 
+Oid store_pg_element_type(enum store_pg_statement statement, size_t parameter)
+{
+    switch (statements[statement].types[parameter]) {
+    case OID_INT4_ARRAY:
+        return OID_INT4;
+    case OID_FLOAT8_ARRAY:
+        return OID_FLOAT8;
+    case OID_TIMESTAMPTZ_ARRAY:
+        return OID_TIMESTAMPTZ;
+    case OID_UUID_ARRAY:
+        return OID_UUID;
+    default:
+        return OID_TEXT;
+    }
+}
+
+int store_pg_send_arrays(PGconn *connection, enum store_pg_statement statement,
+                         const char *const *values, const int *lengths)
+{
+    static const int formats[PARAMS_MAX] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+    return PQsendQueryPrepared(connection, statements[statement].name, statements[statement].count,
+                               values, lengths, formats, 1) == 1
+               ? 0
+               : SL_E_DATABASE_UNAVAILABLE;
+}
+
 /* ---- parameters ---- */
 
 /* NULL is SQL's null. */
@@ -256,14 +307,19 @@ static void put_uuid(struct params *params, const struct sl_uuid *uuid)
 }
 
 /* A time that is out of range, from a forged cursor, is refused by the server (22008). */
-static void put_time(struct params *params, int64_t unix_us)
+int64_t store_pg_time(int64_t unix_us)
 {
     int64_t since_2000;
 
     if (__builtin_sub_overflow(unix_us, STORE_PG_EPOCH_US, &since_2000)) {
         since_2000 = INT64_MIN;
     }
-    put_int8(params, since_2000);
+    return since_2000;
+}
+
+static void put_time(struct params *params, int64_t unix_us)
+{
+    put_int8(params, store_pg_time(unix_us));
 }
 
 static void put_int8(struct params *params, int64_t number)

@@ -22,6 +22,8 @@ enum store_pg_statement {
     STORE_PG_WRITE_PROFILE,
     STORE_PG_WRITE_TITLE,
     STORE_PG_WRITE_DELETE,
+    STORE_PG_WRITE_SESSIONS, /* many, by arrays: writer_rows.c */
+    STORE_PG_WRITE_MESSAGES,
     STORE_PG_STATEMENTS,
 };
 
@@ -50,3 +52,13 @@ unsigned store_pg_record_statements(const struct store_record *record);
 
 /** Queues the statements of a record. 0 or SL_E_DATABASE_UNAVAILABLE (the connection is broken). */
 SL_MUST_CHECK int store_pg_send_record(PGconn *connection, const struct store_record *record);
+
+/** Binary form of a timestamptz. A time that is out of its range becomes one that the server refuses. */
+int64_t store_pg_time(int64_t unix_us);
+
+/** Type of the elements of a parameter that is an array. */
+Oid store_pg_element_type(enum store_pg_statement statement, size_t parameter);
+
+/** Queues a statement whose parameters are binary arrays. 0 or SL_E_DATABASE_UNAVAILABLE (broken). */
+SL_MUST_CHECK int store_pg_send_arrays(PGconn *connection, enum store_pg_statement statement,
+                                       const char *const *values, const int *lengths);

@@ -2,13 +2,12 @@
  * Saves: records on their way out, and the saves that wait for them.
  *
  * Happy path: a save takes a slot, its record goes into the overlay (messages only) and to the
- * writer. The record comes back to this loop twice at most: when it is durable, which ends the save
+ * journal. The record comes back to this loop twice at most: when it is durable, which ends the save
  * of a message, and when it is committed, which ends every other save and frees the record. Between
  * the two the caches learn that their entries may expire or have to go.
  *
- * This is where a journal goes: store_writer_submit becomes the journal's append, which calls
- * store_record_durable after its fsync and then hands the record to the writer. Until there is one,
- * the commit is what makes a message durable.
+ * The journal makes a record durable and hands it to the writer. While its disk refuses, the commit is
+ * what makes a record durable.
  *
  * Failure modes: a queue that is full or closed refuses the save at start. A save that was cancelled
  * gives its slot back at once; the generation keeps its record from finishing the next owner's save.
@@ -20,6 +19,7 @@
 
 #include "cache.h"
 #include "client.h"
+#include "journal.h"
 #include "overlay.h"
 #include "record.h"
 #include "writer.h"
@@ -96,7 +96,7 @@ static int save_other(struct store_client *client, struct store_save *save,
     return hand_over(client, save, record);
 }
 
-/* Owns the record: it goes to the writer, or is freed. */
+/* Owns the record: it goes to the journal, or is freed. */
 static int hand_over(struct store_client *client, struct store_save *save,
                      struct store_record *record)
 {
@@ -113,7 +113,7 @@ static int hand_over(struct store_client *client, struct store_save *save,
         /* before the writer has it, which takes it out again */
         store_overlay_add(client->store->overlay, record);
     }
-    err = store_writer_submit(client->store->writer, record);
+    err = store_journal_append(client->store->journal, record);
     if (err != 0) {
         store_overlay_remove(client->store->overlay, record);
         store_record_destroy(record);
@@ -178,8 +178,8 @@ static void on_committed(void *context, struct store_record *record)
 
 static void update_caches(struct store_client *client, const struct store_record *record)
 {
-    if (record->status == SL_E_SHUTTING_DOWN) { /* it never got to Postgres */
-        return;
+    if (record->status == SL_E_SHUTTING_DOWN || record->status == SL_E_STORAGE_UNAVAILABLE) {
+        return; /* it is not in Postgres yet */
     }
     switch (record->kind) {
     case STORE_RECORD_MESSAGE:

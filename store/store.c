@@ -15,11 +15,15 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "cache.h"
 #include "client.h"
 #include "connector.h"
 #include "connector_forget.h"
+#include "dead_letter.h"
+#include "journal.h"
 #include "local_profiles.h"
 #include "overlay.h"
 #include "pg_reader.h"
@@ -28,12 +32,20 @@
 #include "writer.h"
 
 enum {
-    RESERVE_PART = 8, /* of the queue is kept for the answers of turns that are running */
+    PENDING_BYTES = 64 << 20, /* handed over and not on disk yet */
+    STOP_WITHOUT_DATABASE_MS = 1000,
+    STOP_STEP_MS = 2,
+    JOURNAL_STOP_MS = 5000,
     WRITER_SILENCE_MS = 40 * 1000, /* longer than the writer's statement_timeout */
 };
 
 static int copy_config(struct store *store, const struct store_config *config);
 static int start_threads(struct store *store);
+static int open_journal(struct store *store);
+static bool take_up(void *context, struct store_record *record);
+static bool offer_to_writer(void *context, struct store_record *record);
+static void leave_on_disk(void *context, struct store_record *record);
+static void wake_writer(void *context);
 static int add_origin(struct store_client *client);
 static bool is_cached(enum store_read_kind kind);
 static int start_preload(struct store_preload *preload, struct store_client *client,
@@ -75,8 +87,10 @@ static int copy_config(struct store *store, const struct store_config *config)
     store->config = *config;
     store->config.redis_url = strdup(config->redis_url);
     store->config.database_url = strdup(config->database_url);
-    return store->config.redis_url != NULL && store->config.database_url != NULL ? 0
-                                                                                 : SL_E_NO_MEMORY;
+    store->config.journal_dir = strdup(config->journal_dir);
+    bool copied = store->config.redis_url != NULL && store->config.database_url != NULL &&
+                  store->config.journal_dir != NULL;
+    return copied ? 0 : SL_E_NO_MEMORY;
 }
 
 static int start_threads(struct store *store)
@@ -90,6 +104,9 @@ static int start_threads(struct store *store)
         err = store_connector_create(&store->connector);
     }
     if (err == 0) {
+        err = open_journal(store);
+    }
+    if (err == 0) {
         struct store_writer_options options = {
             .database_url = store->config.database_url,
             .batch_rows = store->config.writer_batch_rows,
@@ -97,15 +114,104 @@ static int start_threads(struct store *store)
             .queue_bytes = store->config.writer_queue_bytes,
             .silence_ms = WRITER_SILENCE_MS,
             .overlay = store->overlay,
+            .journal = store->journal,
+            .refuse = store_dead_letter_append_on_writer_thread,
+            .refuse_context = store->dead_letters,
         };
         err = store_writer_create(&options, &store->writer);
+    }
+    if (err == 0) {
+        store_journal_recover(store->journal, take_up, store);
+        err = store_journal_start(store->journal);
     }
     return err;
 }
 
+static int open_journal(struct store *store)
+{
+    struct store_journal_options options = {
+        .segment_bytes = store->config.journal_segment_bytes,
+        .retain_bytes = store->config.journal_retain_bytes,
+        .retain_s = store->config.journal_retain_s,
+        .pending_bytes = PENDING_BYTES,
+        .sink = offer_to_writer,
+        .spill = leave_on_disk,
+        .wake = wake_writer,
+        .context = store,
+    };
+
+    if (store_disk_posix_create(store->config.journal_dir, &options.disk) != 0) {
+        return SL_E_STORAGE_UNAVAILABLE;
+    }
+    int err = store_journal_open(&options, &store->journal);
+    if (err == 0) { /* after the lock: from now on the folder is this process's */
+        err = store_disk_posix_create(store->config.journal_dir, &store->dead_letter_disk) == 0
+                  ? store_dead_letter_open(store->dead_letter_disk, &store->dead_letters)
+                  : SL_E_STORAGE_UNAVAILABLE;
+    }
+    return err;
+}
+
+/* ---- between journal and writer ---- */
+
+/* At the start: what an earlier process could not write, readable again before the first request. */
+static bool take_up(void *context, struct store_record *record)
+{
+    struct store *store = context;
+
+    if (record->kind == STORE_RECORD_MESSAGE) {
+        store_overlay_add(store->overlay, record);
+    }
+    if (store_writer_submit(store->writer, record) == 0) {
+        return true;
+    }
+    store_overlay_remove(store->overlay, record);
+    return false;
+}
+
+static bool offer_to_writer(void *context, struct store_record *record)
+{
+    struct store *store = context;
+
+    return store_writer_submit(store->writer, record) == 0;
+}
+
+/* Its memory is wanted: until the writer reads it back, only Redis knows it. */
+static void leave_on_disk(void *context, struct store_record *record)
+{
+    struct store *store = context;
+
+    store_overlay_remove(store->overlay, record);
+    store_record_committed(record, SL_E_STORAGE_UNAVAILABLE);
+}
+
+static void wake_writer(void *context)
+{
+    struct store *store = context;
+
+    store_writer_nudge(store->writer);
+}
+
 size_t store_stop(struct store *store, unsigned timeout_ms)
 {
-    return store_writer_stop(store->writer, timeout_ms);
+    const struct store_journal_stats *journal = store_journal_figures(store->journal);
+    const struct store_writer_stats *writer = store_writer_figures(store->writer);
+    unsigned waited_ms = 0;
+
+    /* without a database there is nothing to wait for: the journal has everything */
+    if (sl_counter_get(&writer->connected) == 0 && store_journal_admission(store->journal) == 0 &&
+        timeout_ms > STOP_WITHOUT_DATABASE_MS) {
+        timeout_ms = STOP_WITHOUT_DATABASE_MS;
+    }
+    /* first what is on its way from the journal to the writer, which refuses it once it drains */
+    while (waited_ms < timeout_ms && sl_counter_get(&journal->waiting_records) +
+                                             sl_counter_get(&journal->uncommitted_records) >
+                                         0) {
+        (void)usleep(1000 * STOP_STEP_MS);
+        waited_ms += STOP_STEP_MS;
+    }
+    size_t left = store_writer_stop(store->writer, timeout_ms - waited_ms);
+    return left + store_journal_stop(store->journal, JOURNAL_STOP_MS);
 }
 
 void store_destroy(struct store *store)
@@ -113,7 +219,15 @@ void store_destroy(struct store *store)
     if (store == NULL) {
         return;
     }
+    if (store->writer != NULL) {
+        (void)store_writer_stop(store->writer, 0); /* before the journal: it reads its backlog */
+    }
+    store_journal_destroy(store->journal); /* before the writer's memory: it offers records to it */
     store_writer_destroy(store->writer);
+    store_dead_letter_close(store->dead_letters);
+    if (store->dead_letter_disk != NULL) {
+        store->dead_letter_disk->ops->destroy(store->dead_letter_disk);
+    }
     store_connector_destroy(store->connector);
     for (size_t i = 0; i < store->origin_count; i++) {
         store_origin_destroy(store->origins[i]);
@@ -123,6 +237,7 @@ void store_destroy(struct store *store)
     store_overlay_destroy(store->overlay);
     free((char *)(uintptr_t)store->config.redis_url);
     free((char *)(uintptr_t)store->config.database_url);
+    free((char *)(uintptr_t)store->config.journal_dir);
     (void)pthread_mutex_destroy(&store->mutex);
     free(store);
 }
@@ -130,6 +245,34 @@ void store_destroy(struct store *store)
 const struct store_writer_stats *store_writer_stats(const struct store *store)
 {
     return store_writer_figures(store->writer);
+}
+
+void store_journal_summary(const struct store *store, struct store_journal_summary *ret_summary)
+{
+    const struct store_journal_stats *stats = store_journal_figures(store->journal);
+    uint64_t oldest_us = sl_counter_get(&stats->oldest_uncommitted_unix_us);
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    double age_s = (double)now.tv_sec + (double)now.tv_nsec / 1e9 - (double)oldest_us / 1e6;
+    *ret_summary = (struct store_journal_summary){
+        .health = (enum store_journal_health)sl_counter_get(&stats->state),
+        .appends = sl_counter_get(&stats->appends),
+        .bytes = sl_counter_get(&stats->bytes),
+        .syncs = sl_counter_get(&stats->syncs),
+        .write_errors = sl_counter_get(&stats->write_errors),
+        .quarantined_records = sl_counter_get(&stats->quarantined_records),
+        .torn_tails = sl_counter_get(&stats->torn_tails),
+        .replayed_records = sl_counter_get(&stats->replayed_records),
+        .waiting_records = sl_counter_get(&stats->waiting_records),
+        .backlog_records = sl_counter_get(&stats->backlog_records),
+        .uncommitted_records = sl_counter_get(&stats->uncommitted_records),
+        .disk_bytes = sl_counter_get(&stats->disk_bytes),
+        .segments = sl_counter_get(&stats->segments),
+        .oldest_uncommitted_s = oldest_us != 0 && age_s > 0 ? age_s : 0,
+        .sync_us = &stats->sync_us,
+        .ack_us = &stats->ack_us,
+    };
 }
 
 /* ---- client ---- */
@@ -254,10 +397,7 @@ void store_history_append(struct store_client *client, const char *user, size_t 
 
 int store_admission(const struct store_client *client)
 {
-    const struct store_writer_stats *writer = store_writer_figures(client->store->writer);
-    size_t max = client->store->config.writer_queue_bytes;
-
-    return sl_counter_get(&writer->bytes_waiting) < max - max / RESERVE_PART ? 0 : SL_E_OVERLOADED;
+    return store_journal_admission(client->store->journal);
 }
 
 /* ---- preload ---- */

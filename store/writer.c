@@ -31,6 +31,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "journal.h"
 #include "overlay.h"
 #include "pg_connect.h"
 #include "random.h"
@@ -46,6 +47,7 @@ enum {
     SLOW_MIN_MS = 1000,
     SLOW_MAX_MS = 5000,
     RETRIES_FEW = 3,
+    DRAIN_ROWS = 1000, /* of a batch while many records wait: multi-row statements pay off there */
 };
 
 struct store_writer {
@@ -58,7 +60,8 @@ struct store_writer {
     bool joined;
     /* the writer thread's own */
     PGconn *connection;
-    struct store_record **batch; /* batch_rows of them */
+    struct store_record **batch; /* batch_max of them */
+    size_t batch_max;            /* rows of a batch while a backlog is drained */
     unsigned failures;           /* in a row */
     unsigned stumbles;           /* of the class "retry few", in a row */
     size_t rows_limit;           /* of the next batch; smaller while a culprit is looked for */
@@ -68,7 +71,9 @@ struct store_writer {
 static void *run_on_writer_thread(void *argument);
 static bool connect_on_writer_thread(struct store_writer *writer);
 static void disconnect_on_writer_thread(struct store_writer *writer);
+static bool read_backlog(struct store_writer *writer);
 static bool idle_on_writer_thread(struct store_writer *writer);
+static void note_committed(struct store_writer *writer, const struct store_record *last);
 static void write_batch(struct store_writer *writer, size_t count);
 static void settle_committed(struct store_writer *writer, size_t count);
 static void settle_failed(struct store_writer *writer, size_t count,
@@ -101,7 +106,8 @@ int store_writer_create(const struct store_writer_options *options,
         goto err_after_alloc;
     }
     err = SL_E_NO_MEMORY;
-    writer->batch = calloc(options->batch_rows, sizeof(writer->batch[0]));
+    writer->batch_max = options->batch_rows > DRAIN_ROWS ? options->batch_rows : DRAIN_ROWS;
+    writer->batch = calloc(writer->batch_max, sizeof(writer->batch[0]));
     if (writer->batch == NULL) {
         goto err_after_conninfo;
     }
@@ -123,6 +129,11 @@ err_after_conninfo:
 err_after_alloc:
     free(writer);
     return err;
+}
+
+void store_writer_nudge(struct store_writer *writer)
+{
+    store_writer_queue_nudge(&writer->queue);
 }
 
 int store_writer_submit(struct store_writer *writer, struct store_record *record)
@@ -148,12 +159,28 @@ static void *run_on_writer_thread(void *argument)
                                                writer->options.batch_bytes);
         if (count > 0) {
             write_batch(writer, count);
+        } else if (read_backlog(writer)) {
+            continue;
         } else if (!idle_on_writer_thread(writer)) {
             disconnect_on_writer_thread(writer);
         }
     }
     disconnect_on_writer_thread(writer);
     return NULL;
+}
+
+/* Records that the queue had no room for come back from the journal's segments. */
+static bool read_backlog(struct store_writer *writer)
+{
+    struct store_journal *journal = writer->options.journal;
+
+    if (journal == NULL || !store_journal_has_backlog(journal)) {
+        return false;
+    }
+    size_t count = store_journal_read_backlog(journal, writer->batch, writer->batch_max,
+                                              writer->options.batch_bytes);
+    store_writer_queue_refill(&writer->queue, writer->batch, count);
+    return count > 0;
 }
 
 /* False: it failed, and the wait before the next attempt is over. */
@@ -234,11 +261,11 @@ static void settle_committed(struct store_writer *writer, size_t count)
     if (writer->culprit_next) {
         writer->culprit_next = false;
         writer->rows_limit = 1;
-    } else if (writer->rows_limit < writer->options.batch_rows) {
-        writer->rows_limit = writer->rows_limit * 2 < writer->options.batch_rows
-                                 ? writer->rows_limit * 2
-                                 : writer->options.batch_rows;
+    } else {
+        size_t most = count < writer->rows_limit ? writer->options.batch_rows : writer->batch_max;
+        writer->rows_limit = writer->rows_limit * 2 < most ? writer->rows_limit * 2 : most;
     }
+    note_committed(writer, writer->batch[count - 1]);
     for (size_t i = 0; i < count; i++) {
         hand_back(writer, writer->batch[i], writer->batch[i]->status);
     }
@@ -307,7 +334,16 @@ static void refuse_record(struct store_writer *writer, const char *sqlstate)
     writer->failures = 0;
     writer->culprit_next = false;
     writer->rows_limit = writer->options.batch_rows;
+    note_committed(writer, record);
     hand_back(writer, record, SL_E_DATABASE_REFUSED);
+}
+
+/* Records go to Postgres in the journal's order, so the last one stands for all before it. */
+static void note_committed(struct store_writer *writer, const struct store_record *last)
+{
+    if (writer->options.journal != NULL && last->sequence != 0) {
+        store_journal_committed(writer->options.journal, last->sequence);
+    }
 }
 
 static void hand_back(struct store_writer *writer, struct store_record *record, int status)
@@ -347,8 +383,8 @@ size_t store_writer_stop(struct store_writer *writer, unsigned timeout_ms)
     while (store_writer_queue_peek(&writer->queue, writer->batch, 1, SIZE_MAX) == 1) {
         struct store_record *record = writer->batch[0];
         store_writer_queue_settle(&writer->queue, 1);
+        left += record->sequence == 0;
         hand_back(writer, record, SL_E_SHUTTING_DOWN);
-        left++;
     }
     return left;
 }

@@ -12,6 +12,7 @@
 
 #include "record.h"
 
+struct store_journal;
 struct store_overlay;
 struct store_writer;
 
@@ -29,6 +30,7 @@ struct store_writer_options {
      */
     int (*refuse)(void *context, const struct store_record *record, const char *sqlstate);
     void *refuse_context;
+    struct store_journal *journal; /* its backlog is read, and told what is committed; NULL: none */
 };
 
 /** Strings are copied. 0, SL_E_INVALID_VALUE (the URL cannot be read) or SL_E_NO_MEMORY. */
@@ -38,10 +40,14 @@ SL_MUST_CHECK int store_writer_create(const struct store_writer_options *options
 /** Queues a record. 0, SL_E_OVERLOADED or SL_E_SHUTTING_DOWN; then the record is still the caller's. */
 SL_MUST_CHECK int store_writer_submit(struct store_writer *writer, struct store_record *record);
 
+/** Any thread: there may be a backlog to read. */
+void store_writer_nudge(struct store_writer *writer);
+
 /**
  * Refuses new records, waits until all are written or `timeout_ms` have passed (and, if just then a
  * connection is being opened, until that has succeeded or failed), and ends the thread. Records that
- * are left go back with SL_E_SHUTTING_DOWN. Returns how many. Idempotent.
+ * are left go back with SL_E_SHUTTING_DOWN. Returns how many of them are not in the journal either.
+ * Idempotent.
  */
 size_t store_writer_stop(struct store_writer *writer, unsigned timeout_ms);
 

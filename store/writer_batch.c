@@ -7,6 +7,10 @@
  * reported success before are rolled back when a later one fails (PostgreSQL 15 manual, "Pipeline
  * Mode").
  *
+ * Many messages in a row, as a backlog has them, go in two statements for all of them (writer_rows.c).
+ * If one of those two is refused, nobody knows on whose account: the whole batch is then run again at
+ * once, record by record, and that run's result counts.
+ *
  * The fence. When a connection is given up while its server process lives on (frozen, or behind a
  * dead network), that process may still execute the batch in its socket buffer, long after the batch
  * was sent again and later ones were written. For messages this does no harm, their ids see to that.
@@ -26,6 +30,7 @@
 
 #include "pg_statements.h"
 #include "writer_queue.h"
+#include "writer_rows.h"
 
 enum { NULLS_MAX = 3 /* results that are none, in a row: nothing more is there now */ };
 
@@ -34,13 +39,19 @@ struct pipeline {
     PGconn *connection;
     struct store_record **records; /* NULL: the preparation */
     size_t count;
-    size_t at;          /* index of the record that the next result belongs to */
-    unsigned statement; /* of that record */
+    bool one_by_one; /* no statement is for many records */
+    size_t at;       /* index of the record that the next result belongs to, or the first of them */
+    unsigned statement; /* of that record, or of those records */
     bool failed;
+    bool failed_as_many; /* it was a statement for many records */
     struct store_batch_result *result;
 };
 
 static bool send_fence(PGconn *connection, uint64_t fence);
+static void run(struct pipeline *pipeline, struct store_writer_queue *queue, unsigned silence_ms);
+static size_t rows_at(const struct pipeline *pipeline, size_t at);
+static int send_records(const struct pipeline *pipeline);
+static bool is_worth_a_look(const struct store_batch_result *result);
 static void finish_pipeline(struct pipeline *pipeline, struct store_writer_queue *queue,
                             unsigned silence_ms);
 static bool wait_for_server(struct pipeline *pipeline, struct store_writer_queue *queue,
@@ -102,16 +113,14 @@ void store_batch_run_on_writer_thread(PGconn *connection, struct store_record **
     struct pipeline pipeline = {
         .connection = connection, .records = records, .count = count, .result = ret_result};
 
-    memset(ret_result, 0, sizeof(*ret_result));
-    ret_result->culprit = count;
-    int err = 0;
-    for (size_t i = 0; i < count && err == 0; i++) {
-        err = store_pg_send_record(connection, records[i]);
-    }
-    if (err != 0 || PQpipelineSync(connection) != 1) {
-        fail(&pipeline, NULL, count);
-    } else {
-        finish_pipeline(&pipeline, queue, silence_ms);
+    run(&pipeline, queue, silence_ms);
+    if (pipeline.failed_as_many && is_worth_a_look(ret_result)) {
+        pipeline = (struct pipeline){.connection = connection,
+                                     .records = records,
+                                     .count = count,
+                                     .one_by_one = true,
+                                     .result = ret_result};
+        run(&pipeline, queue, silence_ms);
     }
     bool known = ret_result->outcome == STORE_BATCH_COMMITTED ||
                  (ret_result->outcome == STORE_BATCH_FAILED &&
@@ -119,6 +128,63 @@ void store_batch_run_on_writer_thread(PGconn *connection, struct store_record **
     for (size_t i = 0; i < count && !known; i++) {
         records[i]->outcome_unknown = true;
     }
+}
+
+static void run(struct pipeline *pipeline, struct store_writer_queue *queue, unsigned silence_ms)
+{
+    memset(pipeline->result, 0, sizeof(*pipeline->result));
+    pipeline->result->culprit = pipeline->count;
+    if (send_records(pipeline) != 0 || PQpipelineSync(pipeline->connection) != 1) {
+        fail(pipeline, NULL, pipeline->count);
+        return;
+    }
+    finish_pipeline(pipeline, queue, silence_ms);
+}
+
+static int send_records(const struct pipeline *pipeline)
+{
+    int err = 0;
+
+    for (size_t at = 0; at < pipeline->count && err == 0;) {
+        size_t rows = rows_at(pipeline, at);
+        if (rows > 0) {
+            err = store_writer_rows_send_on_writer_thread(pipeline->connection,
+                                                          pipeline->records + at, rows);
+            at += rows;
+        } else {
+            err = store_pg_send_record(pipeline->connection, pipeline->records[at]);
+            at++;
+        }
+    }
+    return err;
+}
+
+/* How many records from this one share their statements; 0: it has its own. */
+static size_t rows_at(const struct pipeline *pipeline, size_t at)
+{
+    if (pipeline->one_by_one || at == pipeline->count) {
+        return 0;
+    }
+    return store_writer_rows_count(pipeline->records + at, pipeline->count - at);
+}
+
+/* Whether the records one by one may fare better, or tell more. */
+static bool is_worth_a_look(const struct store_batch_result *result)
+{
+    if (result->outcome != STORE_BATCH_FAILED) {
+        return false;
+    }
+    switch (store_pg_classify(result->sqlstate)) {
+    case STORE_PG_BAD_ROW:
+    case STORE_PG_RETRY_FEW:
+        return true;
+    case STORE_PG_RECONNECT:
+    case STORE_PG_RETRY:
+    case STORE_PG_RETRY_SMALLER:
+    case STORE_PG_SYSTEMIC:
+        break;
+    }
+    return false;
 }
 
 /* Flushes and reads until the Sync has come back. */
@@ -215,7 +281,9 @@ static void take_result(struct pipeline *pipeline, const PGresult *result)
     default:
         /* the first error is the cause; once all statements were fine it is the commit's */
         if (!pipeline->failed) {
-            fail(pipeline, PQresultErrorField(result, PG_DIAG_SQLSTATE), pipeline->at);
+            pipeline->failed_as_many = rows_at(pipeline, pipeline->at) > 0;
+            fail(pipeline, PQresultErrorField(result, PG_DIAG_SQLSTATE),
+                 pipeline->failed_as_many ? pipeline->count : pipeline->at);
         }
     }
 }
@@ -223,6 +291,16 @@ static void take_result(struct pipeline *pipeline, const PGresult *result)
 static void next_statement(struct pipeline *pipeline, const PGresult *result)
 {
     if (pipeline->at == pipeline->count) { /* the preparation has no records */
+        return;
+    }
+    size_t rows = rows_at(pipeline, pipeline->at);
+    if (rows > 0) {
+        if (++pipeline->statement == STORE_WRITER_ROWS_STATEMENTS) {
+            for (size_t end = pipeline->at + rows; pipeline->at < end; pipeline->at++) {
+                pipeline->records[pipeline->at]->status = 0;
+            }
+            pipeline->statement = 0;
+        }
         return;
     }
     struct store_record *record = pipeline->records[pipeline->at];

@@ -18,6 +18,7 @@
 
 static void publish_depth(struct store_writer_queue *queue);
 static void wake_writer(struct store_writer_queue *queue);
+static void append(struct store_writer_queue *queue, struct store_record *record);
 static int64_t now_ms(void);
 
 int store_writer_queue_init(struct store_writer_queue *queue, size_t bytes_max,
@@ -59,11 +60,7 @@ int store_writer_queue_push(struct store_writer_queue *queue, struct store_recor
         err = SL_E_OVERLOADED;
     } else {
         bool was_empty = queue->first == NULL;
-        record->queue_next = NULL;
-        *queue->tail = record;
-        queue->tail = &record->queue_next;
-        queue->count++;
-        queue->bytes += record->bytes;
+        append(queue, record);
         publish_depth(queue);
         if (was_empty) {
             wake_writer(queue);
@@ -71,6 +68,20 @@ int store_writer_queue_push(struct store_writer_queue *queue, struct store_recor
     }
     (void)pthread_mutex_unlock(&queue->mutex);
     return err;
+}
+
+static void append(struct store_writer_queue *queue, struct store_record *record)
+{
+    record->queue_next = NULL;
+    *queue->tail = record;
+    queue->tail = &record->queue_next;
+    queue->count++;
+    queue->bytes += record->bytes;
+}
+
+void store_writer_queue_nudge(struct store_writer_queue *queue)
+{
+    wake_writer(queue);
 }
 
 void store_writer_queue_drain(struct store_writer_queue *queue, unsigned timeout_ms)
@@ -118,6 +129,17 @@ static void publish_depth(struct store_writer_queue *queue)
 }
 
 /* ---- the writer thread ---- */
+
+void store_writer_queue_refill(struct store_writer_queue *queue,
+                               struct store_record *const *records, size_t count)
+{
+    (void)pthread_mutex_lock(&queue->mutex);
+    for (size_t i = 0; i < count; i++) {
+        append(queue, records[i]);
+    }
+    publish_depth(queue);
+    (void)pthread_mutex_unlock(&queue->mutex);
+}
 
 size_t store_writer_queue_peek(struct store_writer_queue *queue, struct store_record **ret_records,
                                size_t rows, size_t bytes)

@@ -33,6 +33,13 @@ void store_writer_queue_finish(struct store_writer_queue *queue);
 SL_MUST_CHECK int store_writer_queue_push(struct store_writer_queue *queue,
                                           struct store_record *record);
 
+/** Writer thread: adds records of the backlog, whatever the limits say. */
+void store_writer_queue_refill(struct store_writer_queue *queue,
+                               struct store_record *const *records, size_t count);
+
+/** Any thread: the writer looks around. */
+void store_writer_queue_nudge(struct store_writer_queue *queue);
+
 /** The first records, at most `rows` and `bytes`, but one at least if there is any. */
 size_t store_writer_queue_peek(struct store_writer_queue *queue, struct store_record **ret_records,
                                size_t rows, size_t bytes);

@@ -41,7 +41,11 @@ struct store_config {
     unsigned local_profiles_max;    /* entries of the in-process cache used while Redis is down */
     unsigned writer_batch_rows;
     size_t writer_batch_bytes;
-    size_t writer_queue_bytes; /* records waiting in memory; beyond it saves are refused */
+    size_t writer_queue_bytes; /* records waiting in memory; beyond it they wait on disk only */
+    const char *journal_dir;   /* made, 0700, when it is missing */
+    uint64_t journal_segment_bytes;
+    uint64_t journal_retain_bytes; /* of segments whose records are all in Postgres */
+    unsigned journal_retain_s;
 };
 
 /* ------------------------------------------------------------------ process */
@@ -49,14 +53,17 @@ struct store_config {
 /**
  * Starts the store's threads. Reachable servers are not needed: it connects in the background and
  * again whenever a connection is lost. `config` and its strings are copied.
- * 0, SL_E_INVALID_VALUE (an URL that cannot be read) or SL_E_NO_MEMORY.
+ * What an earlier process journalled and could not write is taken up before it returns.
+ * 0, SL_E_INVALID_VALUE (an URL that cannot be read), SL_E_CONFLICT (another process has the journal),
+ * SL_E_STORAGE_UNAVAILABLE (the journal's folder cannot be used) or SL_E_NO_MEMORY.
  */
 SL_MUST_CHECK int store_create(const struct store_config *config, struct store **ret_store);
 
 /**
- * Waits until every record handed over is in Postgres, or `timeout_ms` have passed; then stops the
- * writer. Call it after the turns have ended and while the loops still run. Returns the number of
- * records that could not be written.
+ * Waits until every record handed over is in Postgres, or `timeout_ms` have passed; then stops journal
+ * and writer. Call it after the turns have ended and while the loops still run. What did not reach
+ * Postgres is in the journal and comes in after the next start. Returns the number of records that are
+ * in neither.
  */
 size_t store_stop(struct store *store, unsigned timeout_ms);
 
@@ -69,6 +76,25 @@ void store_destroy(struct store *store);
  * line per step. 0, SL_E_DATABASE_UNAVAILABLE or SL_E_DATABASE_REFUSED (the last line says why).
  */
 SL_MUST_CHECK int store_migrate(const char *database_url, void (*report)(const char *line));
+
+/**
+ * Writes the messages of the journal's segments from `since_unix_us` on to Postgres once more; what is
+ * there already stays as it is. Blocks; for `sluice replay`, also while a server runs. `report` gets the
+ * outcome. 0, SL_E_STORAGE_UNAVAILABLE or SL_E_DATABASE_UNAVAILABLE.
+ */
+SL_MUST_CHECK int store_replay(const struct store_config *config, int64_t since_unix_us,
+                               void (*report)(const char *line));
+
+/**
+ * The records that Postgres refused for good. `list` reports one JSON object per line (ids, reason, sizes;
+ * never a text); `retry` writes them once more and keeps what is refused again. Both block. 0,
+ * SL_E_STORAGE_UNAVAILABLE, or (retry) SL_E_DATABASE_UNAVAILABLE; SL_E_CONFLICT while a server has the
+ * journal.
+ */
+SL_MUST_CHECK int store_dead_letters_list(const struct store_config *config,
+                                          void (*report)(const char *line));
+SL_MUST_CHECK int store_dead_letters_retry(const struct store_config *config,
+                                           void (*report)(const char *line));
 
 /* ------------------------------------------------------------------ client */
 
@@ -148,7 +174,9 @@ struct store_read {
     struct sl_uuid without_turn; /* HISTORY: this turn's own messages are left out; nil: none */
     /* outputs, after a done with status 0 */
     enum store_source source;
-    bool found;            /* PROFILE: there is one */
+    bool found; /* PROFILE: there is one */
+    /* HISTORY: Postgres did not answer; these are only the messages that it does not have yet */
+    bool partial;
     struct sl_buffer text; /* PROFILE: the JSON object's text; otherwise where row texts live */
     struct store_message *messages; /* HISTORY, MESSAGES */
     struct store_session *sessions; /* SESSIONS */
@@ -191,8 +219,9 @@ SL_MUST_CHECK int store_preload_start(struct store_client *client, struct store_
 /* ------------------------------------------------------------------ saves */
 
 /**
- * Whether a new turn's messages could be stored: 0, or the error to refuse it with (SL_E_OVERLOADED:
- * the queue is nearly full, what is left is kept for the answers of running turns). Costs two loads.
+ * Whether a new turn's messages could be stored: 0, or the error to refuse it with
+ * (SL_E_STORAGE_UNAVAILABLE: the journal's disk is full or refuses; what is left of it is kept for the
+ * answers of running turns). Costs two loads.
  */
 SL_MUST_CHECK int store_admission(const struct store_client *client);
 
@@ -270,3 +299,21 @@ struct store_writer_stats {
     struct sl_histogram batch_us;
 };
 const struct store_writer_stats *store_writer_stats(const struct store *store);
+
+enum store_journal_health {
+    STORE_JOURNAL_IS_OPEN,
+    STORE_JOURNAL_IS_NEARLY_FULL,
+    STORE_JOURNAL_HAS_FAILED
+};
+
+/** The journal's figures, readable from any thread. */
+struct store_journal_summary {
+    enum store_journal_health health;
+    uint64_t appends, bytes, syncs, write_errors;
+    uint64_t quarantined_records, torn_tails, replayed_records;
+    uint64_t waiting_records, backlog_records, uncommitted_records;
+    uint64_t disk_bytes, segments;
+    double oldest_uncommitted_s; /* its age; 0: none */
+    const struct sl_histogram *sync_us, *ack_us;
+};
+void store_journal_summary(const struct store *store, struct store_journal_summary *ret_summary);

@@ -41,6 +41,13 @@ def environment(settings):
     return env
 
 
+def _with_preload(env, preload):
+    if preload:
+        env.update(preload)
+        env["ASAN_OPTIONS"] += ":verify_asan_link_order=0"  # the shim comes before the sanitizer's runtime
+    return env
+
+
 def run_once(arguments, settings, timeout=60):
     """Runs the binary to its end: --check-config, migrate."""
     return subprocess.run(
@@ -61,7 +68,8 @@ def migrate(database_url):
 
 
 class Gateway:
-    def __init__(self, settings, *, limits=(), arguments=()):
+    def __init__(self, settings, *, limits=(), arguments=(), preload=None):
+        """`preload`: {"LD_PRELOAD": ..., ...} for a shim between the gateway and the system."""
         self.folder = tempfile.mkdtemp(prefix="sluice-gw.", dir="/tmp")
         self.settings = {
             "listen": "127.0.0.1:0",
@@ -75,7 +83,7 @@ class Gateway:
         self.process = spawn(
             [BINARY, *arguments],
             limits=limits,
-            env=environment(self.settings),
+            env=_with_preload(environment(self.settings), preload),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -207,9 +215,13 @@ class Gateway:
         assert self.exit_code == 0, f"exit code {self.exit_code}\n{log}"
 
     def kill(self):
+        """kill -9; a journal folder that the test named stays."""
         self.process.kill()
         self.process.wait()
+        self._reader.join(10)
         shutil.rmtree(self.folder, ignore_errors=True)
+        log = "\n".join(self.lines)
+        assert not _SANITIZER.search(log), log
 
 
 def _parsed(line):
