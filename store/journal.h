@@ -3,8 +3,12 @@
  *
  * Append-only segments in one folder. Records are queued from any thread; the journal thread writes all
  * that is waiting, makes it durable with one fdatasync (group commit), tells each record's origin
- * (store_record_durable) and hands the record to the sink, in order. Sequence numbers have no hole;
- * the writer commits in their order, so one number, the last committed one, says what is in Postgres.
+ * (store_record_durable) and hands the record to the sink, in order. Sequence numbers only grow (they
+ * jump after a start that found damage, so that none is used twice); the writer commits in their order,
+ * so one number, the last committed one, says what is in Postgres.
+ *
+ * Segments whose records are all in Postgres are kept for `retain_s` and `retain_bytes`; when the disk is
+ * full they give way earlier.
  *
  * When the sink is full (Postgres is away), records stay on disk only: the journal then *has a backlog*,
  * and the writer reads it back from the segments until it has caught up.
@@ -86,8 +90,9 @@ bool store_journal_has_backlog(const struct store_journal *journal);
 
 /**
  * Writer thread: the next records of the backlog, in order, without origins; at most `max` and about
- * `max_bytes`, at least one. 0: caught up; from now on records come through the sink again, and none was
- * left out in between. They are the caller's.
+ * `max_bytes`, at least one. 0 and has_backlog false: caught up; from now on records come through the sink
+ * again, and none was left out in between (0 and still a backlog: no memory just now). They are the
+ * caller's.
  */
 size_t store_journal_read_backlog(struct store_journal *journal, struct store_record **ret_records,
                                   size_t max, size_t max_bytes);

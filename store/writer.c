@@ -47,6 +47,7 @@ enum {
     SLOW_MIN_MS = 1000,
     SLOW_MAX_MS = 5000,
     RETRIES_FEW = 3,
+    NO_MEMORY_MS = 100,
     DRAIN_ROWS = 1000, /* of a batch while many records wait: multi-row statements pay off there */
 };
 
@@ -180,6 +181,10 @@ static bool read_backlog(struct store_writer *writer)
     size_t count = store_journal_read_backlog(journal, writer->batch, writer->batch_max,
                                               writer->options.batch_bytes);
     store_writer_queue_refill(&writer->queue, writer->batch, count);
+    if (count == 0 && store_journal_has_backlog(journal)) {
+        store_writer_queue_pause(&writer->queue, NO_MEMORY_MS);
+        return true;
+    }
     return count > 0;
 }
 
