@@ -16,7 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NO_SEQUENCE (STORE_FORMAT_NUMBER_MAX - 1) /* of a record that the journal has not seen; it cannot rebuild 0 */
+#define NO_SEQUENCE                                                                                \
+    (STORE_FORMAT_NUMBER_MAX -                                                                     \
+     1) /* of a record that the journal has not seen; it cannot rebuild 0 */
 
 enum {
     LETTER_HEADER = 32,
@@ -49,12 +51,19 @@ size_t store_dead_letter_file_size(const struct store_record *record)
 void store_dead_letter_file_encode(const struct store_record *record, const char *sqlstate,
                                    int64_t unix_s, uint64_t salt, uint8_t *to)
 {
-    struct store_record copy = *record; /* texts are the record's */
+    /* field by field: the links of its queues and of the overlay belong to other threads */
+    const struct store_record copy = {
+        .kind = record->kind,
+        .user = record->user,
+        .user_len = record->user_len,
+        .session = record->session,
+        .message = record->message,
+        .text = record->text,
+        .sequence = record->sequence != 0 ? record->sequence : NO_SEQUENCE,
+        .recorded_at_us = record->recorded_at_us,
+    };
     uint64_t wire_salt = htole64(salt), wire_time = htole64((uint64_t)unix_s);
 
-    if (copy.sequence == 0) {
-        copy.sequence = NO_SEQUENCE;
-    }
     memset(to, 0, LETTER_HEADER);
     memcpy(to, magic, sizeof(magic));
     memcpy(to + SALT_AT, &wire_salt, sizeof(wire_salt));

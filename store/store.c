@@ -115,6 +115,7 @@ static int start_threads(struct store *store)
             .silence_ms = WRITER_SILENCE_MS,
             .overlay = store->overlay,
             .journal = store->journal,
+            .held = true, /* until what an earlier process left is queued, in front of everything */
             .refuse = store_dead_letter_append_on_writer_thread,
             .refuse_context = store->dead_letters,
         };
@@ -122,6 +123,7 @@ static int start_threads(struct store *store)
     }
     if (err == 0) {
         store_journal_recover(store->journal, take_up, store);
+        store_writer_release(store->writer);
         err = store_journal_start(store->journal);
     }
     return err;

@@ -27,6 +27,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -59,6 +60,7 @@ struct store_writer {
     struct store_writer_stats stats;
     pthread_t thread;
     bool joined;
+    atomic_bool held;
     /* the writer thread's own */
     PGconn *connection;
     struct store_record **batch; /* batch_max of them */
@@ -100,6 +102,7 @@ int store_writer_create(const struct store_writer_options *options,
     }
     writer->options = *options;
     writer->options.database_url = NULL;
+    atomic_init(&writer->held, options->held);
     writer->fence = store_random_u64() >> 1; /* a bigint that is not negative */
     writer->rows_limit = options->batch_rows;
     int err = store_pg_conninfo(options->database_url, &limits, &writer->conninfo);
@@ -132,6 +135,12 @@ err_after_alloc:
     return err;
 }
 
+void store_writer_release(struct store_writer *writer)
+{
+    atomic_store(&writer->held, false);
+    store_writer_queue_nudge(&writer->queue);
+}
+
 void store_writer_nudge(struct store_writer *writer)
 {
     store_writer_queue_nudge(&writer->queue);
@@ -153,6 +162,11 @@ static void *run_on_writer_thread(void *argument)
     (void)sigfillset(&signals);
     (void)pthread_sigmask(SIG_SETMASK, &signals, NULL);
     while (store_writer_queue_wake(&writer->queue)) {
+        if (atomic_load(&writer->held)) {
+            struct pollfd wake = {.fd = writer->queue.wake_fd, .events = POLLIN};
+            (void)poll(&wake, 1, -1);
+            continue;
+        }
         if (writer->connection == NULL && !connect_on_writer_thread(writer)) {
             continue;
         }

@@ -31,6 +31,7 @@ struct store_writer_options {
     int (*refuse)(void *context, const struct store_record *record, const char *sqlstate);
     void *refuse_context;
     struct store_journal *journal; /* its backlog is read, and told what is committed; NULL: none */
+    bool held;                     /* writes nothing before store_writer_release */
 };
 
 /** Strings are copied. 0, SL_E_INVALID_VALUE (the URL cannot be read) or SL_E_NO_MEMORY. */
@@ -39,6 +40,9 @@ SL_MUST_CHECK int store_writer_create(const struct store_writer_options *options
 
 /** Queues a record. 0, SL_E_OVERLOADED or SL_E_SHUTTING_DOWN; then the record is still the caller's. */
 SL_MUST_CHECK int store_writer_submit(struct store_writer *writer, struct store_record *record);
+
+/** Lets a writer that was made `held` begin: what it is to take up from the journal is queued. */
+void store_writer_release(struct store_writer *writer);
 
 /** Any thread: there may be a backlog to read. */
 void store_writer_nudge(struct store_writer *writer);
