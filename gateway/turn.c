@@ -361,8 +361,8 @@ static void save(struct gw_turn *turn)
          .content = {turn->request.message, turn->request.message_len}},
         answer,
     };
-    bool window_known = !turn->request.has_session ||
-                        (turn->history_status == 0 && !turn->history.partial);
+    bool window_known =
+        !turn->request.has_session || (turn->history_status == 0 && !turn->history.partial);
     static const struct store_message nothing[1];
     store_history_append(turns->store, turn->user.id, turn->user.id_len, &turn->session, added, 2,
                          !window_known              ? NULL

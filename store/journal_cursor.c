@@ -8,6 +8,7 @@
  */
 #include "journal_cursor.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,6 +177,7 @@ static int fill(struct store_cursor *cursor, uint64_t from, size_t len)
     }
     cursor->buffer_at = from;
     cursor->filled = want;
+    assert(cursor->buffer != NULL || want == 0);
     read_range(cursor, from, cursor->buffer, want);
     return 0;
 }
@@ -187,6 +189,7 @@ static void read_range(struct store_cursor *cursor, uint64_t from, uint8_t *to, 
     unsigned attempts = 0;
     size_t got = 0;
 
+    assert(to != NULL || len == 0);
     while (got < len) {
         ssize_t n = cursor->file < 0
                         ? cursor->file

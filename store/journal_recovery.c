@@ -265,9 +265,7 @@ static int scan_segment(struct store_disk *disk, struct store_journal_stats *sta
 static void note_record(struct store_recovery *recovery, struct store_segment *segment,
                         const struct store_format_view *view)
 {
-    if (segment->last_sequence == 0) {
-        segment->newest_us = view->recorded_at_us;
-    } else if (view->recorded_at_us > segment->newest_us) {
+    if (segment->last_sequence == 0 || view->recorded_at_us > segment->newest_us) {
         segment->newest_us = view->recorded_at_us;
     }
     if (segment->first_sequence == 0 || view->sequence < segment->first_sequence) {

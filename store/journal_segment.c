@@ -28,12 +28,14 @@ void store_segment_name(uint64_t number, char ret_name[STORE_SEGMENT_NAME])
 
 bool store_segment_parse_name(const char *name, uint64_t *ret_number)
 {
+    static const char prefix[] = "segment-";
     char again[STORE_SEGMENT_NAME];
-    uint64_t number;
 
-    if (strlen(name) != 28 || sscanf(name, "segment-%16" SCNx64, &number) != 1) {
+    if (strncmp(name, prefix, sizeof(prefix) - 1) != 0) {
         return false;
     }
+    /* the name that the number makes must be this one again, which checks every character */
+    uint64_t number = strtoull(name + sizeof(prefix) - 1, NULL, 16);
     store_segment_name(number, again);
     if (strcmp(name, again) != 0 || number >= STORE_FORMAT_NUMBER_MAX) {
         return false;

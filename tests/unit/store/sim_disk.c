@@ -630,10 +630,11 @@ void sim_disk_put(struct sim_disk *sim, const char *name, const void *bytes, siz
 
 const char *sim_disk_name(struct sim_disk *sim, const char *prefix, size_t index)
 {
-    const char *previous = "";
+    const char *previous = "", *best;
 
+    (void)pthread_mutex_lock(&sim->mutex); /* a checkpoint may just be renamed */
     for (;;) {
-        const char *best = NULL;
+        best = NULL;
         for (size_t i = 0; i < FILES; i++) {
             const char *text = sim->now[i].text;
             if (text[0] != '\0' && strncmp(text, prefix, strlen(prefix)) == 0 &&
@@ -642,10 +643,12 @@ const char *sim_disk_name(struct sim_disk *sim, const char *prefix, size_t index
             }
         }
         if (best == NULL || index-- == 0) {
-            return best;
+            break;
         }
         previous = best;
     }
+    (void)pthread_mutex_unlock(&sim->mutex);
+    return best;
 }
 
 void sim_disk_destroy(struct sim_disk *sim)
