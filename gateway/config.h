@@ -95,7 +95,7 @@ struct gw_config {
     struct {
         unsigned batch_rows;      /* writer.batch_rows: 100 */
         unsigned batch_max_bytes; /* writer.batch_max_bytes: 1048576 */
-        unsigned queue_max_bytes; /* writer.queue_max_bytes: 268435456 */
+        unsigned queue_max_bytes; /* writer.queue_max_bytes: 201326592 */
         /* writer.save_timeout_ms: 5000: how long an ended turn waits to become durable before it says so */
         unsigned save_timeout_ms;
     } writer;

@@ -116,7 +116,7 @@ static const struct gw_config_key keys[] = {
 
     {KEY(writer, batch_rows),      NUMBER(100, 1, 10000), .flags = FIXED},
     {KEY(writer, batch_max_bytes), NUMBER(1048576, KIB, 64 * MIB), .flags = FIXED},
-    {KEY(writer, queue_max_bytes), NUMBER(268435456, KIB, UINT32_MAX), .flags = FIXED},
+    {KEY(writer, queue_max_bytes), NUMBER(201326592, KIB, UINT32_MAX), .flags = FIXED},
     {KEY(writer, save_timeout_ms), NUMBER(5000, 1, 10 * MINUTE_MS)},
 
     {KEY(ops, listen), TEXT(NULL, address), .flags = FIXED},

@@ -27,7 +27,7 @@ static void test_defaults(void **state)
     assert_string_equal(config->jwt.secret, SECRET);
     assert_int_equal(config->jwt.leeway_s, 30);
     assert_string_equal(config->journal.dir, "/var/lib/sluice/journal");
-    assert_int_equal(config->writer.queue_max_bytes, 268435456);
+    assert_int_equal(config->writer.queue_max_bytes, 201326592);
     assert_null(config->ops.listen);
     assert_int_equal(config->shutdown.drain_timeout_s, 10);
     gw_config_destroy(config);
