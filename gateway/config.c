@@ -2,8 +2,8 @@
  * The configuration: defaults, then the file, then the environment, then what follows from them.
  *
  * Happy path, in order: every key gets its default from the table; keys in the file are set; keys in
- * the environment are set; secrets named by file are read; what is required is there; values get
- * their working form (no trailing slash on the upstream, threads counted).
+ * the environment are set; secrets named by file are read; what is required is there; the upstreams
+ * are completed; values get their working form (threads counted).
  *
  * Failure modes: a value that its key does not accept, a key that is missing or given in two ways, a
  * file that cannot be read. Each ends the load with one line that names the key and what it accepts
@@ -13,17 +13,16 @@
  */
 #include "config.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "config_keys.h"
+#include "config_upstreams.h"
 #include "config_yaml.h"
 
-enum { SECRET_FILE_MAX = 4096 /* bytes */, WHERE_SIZE = 100 };
+enum { WHERE_SIZE = 100 };
 
 /* A key that names a file, and the secret that is read from it. */
 static const struct {
@@ -38,14 +37,13 @@ static int load(const char *file, bool to_serve, char error[GW_CONFIG_ERROR_SIZE
 static int set_defaults(struct gw_config *config, char error[GW_CONFIG_ERROR_SIZE]);
 static int set_from_file(struct gw_config *config, const char *file,
                          char error[GW_CONFIG_ERROR_SIZE]);
+static int take(struct gw_config *config, const struct gw_config_key *key,
+                const struct gw_config_entry *entry, const char *where,
+                char error[GW_CONFIG_ERROR_SIZE]);
 static int set_from_environment(struct gw_config *config, char error[GW_CONFIG_ERROR_SIZE]);
 static int read_secrets(struct gw_config *config, char error[GW_CONFIG_ERROR_SIZE]);
-static int read_secret(struct gw_config *config, const struct gw_config_key *file_key,
-                       const struct gw_config_key *secret_key, char error[GW_CONFIG_ERROR_SIZE]);
 static int check_required(const struct gw_config *config, char error[GW_CONFIG_ERROR_SIZE]);
 static void settle(struct gw_config *config);
-static int refuse(int err, const struct gw_config_key *key, const char *where,
-                  char error[GW_CONFIG_ERROR_SIZE]);
 
 int gw_config_load(const char *file, char error[GW_CONFIG_ERROR_SIZE],
                    struct gw_config **ret_config)
@@ -81,6 +79,9 @@ static int load(const char *file, bool to_serve, char error[GW_CONFIG_ERROR_SIZE
     if (err == 0 && to_serve) {
         err = check_required(config, error);
     }
+    if (err == 0 && to_serve) {
+        err = gw_config_upstreams_complete(config, error);
+    }
     if (err != 0) {
         gw_config_destroy(config);
         return err;
@@ -101,7 +102,7 @@ static int set_defaults(struct gw_config *config, char error[GW_CONFIG_ERROR_SIZ
         }
         int err = gw_config_value_set(config, &keys[i], keys[i].fallback);
         if (err != 0) {
-            return refuse(err, &keys[i], "by default", error);
+            return gw_config_keys_refuse(err, &keys[i], "by default", error);
         }
     }
     return 0;
@@ -121,22 +122,25 @@ static int set_from_file(struct gw_config *config, const char *file,
     }
     (void)snprintf(where, sizeof(where), "in %.80s", file);
     for (size_t i = 0; err == 0 && i < count; i++) {
-        const struct gw_config_entry *entry = gw_config_yaml_get(yaml, i);
-        if (entry == NULL || (entry->text == NULL && entry->items == NULL)) {
-            continue;
-        }
-        if (keys[i].type == GW_CONFIG_LIST) {
-            err = gw_config_value_set_items(config, &keys[i], (const char *const *)entry->items,
-                                            entry->count);
-        } else {
-            err = gw_config_value_set(config, &keys[i], entry->text);
-        }
-        if (err != 0) {
-            err = refuse(err, &keys[i], where, error);
-        }
+        err = take(config, &keys[i], gw_config_yaml_get(yaml, i), where, error);
     }
     gw_config_yaml_destroy(yaml);
     return err;
+}
+
+/* `entry`: what YAML says about the key; NULL: nothing. */
+static int take(struct gw_config *config, const struct gw_config_key *key,
+                const struct gw_config_entry *entry, const char *where,
+                char error[GW_CONFIG_ERROR_SIZE])
+{
+    if (entry == NULL) {
+        return 0;
+    }
+    if (key->type == GW_CONFIG_UPSTREAMS) {
+        return gw_config_upstreams_set(config, entry, where, error);
+    }
+    int err = gw_config_value_take(config, key, entry);
+    return err != 0 ? gw_config_keys_refuse(err, key, where, error) : 0;
 }
 
 static int set_from_environment(struct gw_config *config, char error[GW_CONFIG_ERROR_SIZE])
@@ -144,20 +148,30 @@ static int set_from_environment(struct gw_config *config, char error[GW_CONFIG_E
     char name[GW_CONFIG_ENV_NAME_SIZE], where[WHERE_SIZE];
     size_t count;
     const struct gw_config_key *keys = gw_config_keys(&count);
+    int err = 0;
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; err == 0 && i < count; i++) {
+        struct gw_config_yaml *yaml = NULL;
         gw_config_keys_env(&keys[i], name);
         const char *text = getenv(name);
         if (text == NULL || *text == '\0') {
             continue;
         }
-        int err = gw_config_value_set(config, &keys[i], text);
+        (void)snprintf(where, sizeof(where), "by %s", name);
+        if (keys[i].type == GW_CONFIG_UPSTREAMS) {
+            err = gw_config_yaml_read_key(&keys[i], text, name, error, &yaml);
+            if (err == 0) {
+                err = take(config, &keys[i], gw_config_yaml_get(yaml, i), where, error);
+            }
+            gw_config_yaml_destroy(yaml);
+            continue;
+        }
+        err = gw_config_value_set(config, &keys[i], text);
         if (err != 0) {
-            (void)snprintf(where, sizeof(where), "by %s", name);
-            return refuse(err, &keys[i], where, error);
+            err = gw_config_keys_refuse(err, &keys[i], where, error);
         }
     }
-    return 0;
+    return err;
 }
 
 static int read_secrets(struct gw_config *config, char error[GW_CONFIG_ERROR_SIZE])
@@ -174,55 +188,12 @@ static int read_secrets(struct gw_config *config, char error[GW_CONFIG_ERROR_SIZ
                                     secret_key->name);
             return SL_E_INVALID_VALUE;
         }
-        int err = read_secret(config, file_key, secret_key, error);
+        int err = gw_config_secret_from_file(config, file_key, secret_key, error);
         if (err != 0) {
             return err;
         }
     }
     return 0;
-}
-
-/* One line feed at the end is an editor's, not the secret's. */
-static int read_secret(struct gw_config *config, const struct gw_config_key *file_key,
-                       const struct gw_config_key *secret_key, char error[GW_CONFIG_ERROR_SIZE])
-{
-    char text[SECRET_FILE_MAX + 2], accepted[GW_CONFIG_ACCEPTED_SIZE];
-    size_t len = 0;
-    ssize_t got = 0;
-    int fd = open(gw_config_value_text(config, file_key), O_RDONLY | O_CLOEXEC);
-
-    while (fd >= 0 && len <= SECRET_FILE_MAX &&
-           (got = read(fd, text + len, SECRET_FILE_MAX + 1 - len)) > 0) {
-        len += (size_t)got;
-    }
-    if (fd < 0 || got < 0) {
-        gw_config_keys_complain(error, "%s: the file cannot be read: %s", file_key->name,
-                                strerror(errno));
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        explicit_bzero(text, sizeof(text));
-        return SL_E_INVALID_VALUE;
-    }
-    (void)close(fd);
-    int err = len > SECRET_FILE_MAX ? SL_E_INVALID_VALUE : 0;
-    if (len > 0 && text[len - 1] == '\n') {
-        len--;
-    }
-    text[len] = '\0';
-    if (err == 0 && strlen(text) != len) {
-        err = SL_E_INVALID_VALUE; /* a NUL byte would silently shorten it */
-    }
-    if (err == 0) {
-        err = gw_config_value_set(config, secret_key, text);
-    }
-    explicit_bzero(text, sizeof(text));
-    if (err != 0) {
-        gw_config_keys_accepted(secret_key, accepted);
-        gw_config_keys_complain(error, "%s: the content of the file (at most %d bytes, no NUL) %s",
-                                file_key->name, SECRET_FILE_MAX, accepted);
-    }
-    return err;
 }
 
 static int check_required(const struct gw_config *config, char error[GW_CONFIG_ERROR_SIZE])
@@ -232,12 +203,15 @@ static int check_required(const struct gw_config *config, char error[GW_CONFIG_E
     const struct gw_config_key *keys = gw_config_keys(&count);
 
     for (size_t i = 0; i < count; i++) {
+        bool single = (keys[i].flags & GW_CONFIG_SINGLE) != 0;
+
         if ((keys[i].flags & GW_CONFIG_REQUIRED) != 0 &&
-            gw_config_value_text(config, &keys[i]) == NULL) {
+            gw_config_value_text(config, &keys[i]) == NULL &&
+            !(single && config->upstreams_count > 0)) {
             gw_config_keys_accepted(&keys[i], accepted);
             gw_config_keys_env(&keys[i], name);
-            gw_config_keys_complain(error, "%s: required (or %s): %s", keys[i].name, name,
-                                    accepted);
+            gw_config_keys_complain(error, "%s: required (or %s): %s%s", keys[i].name, name,
+                                    accepted, single ? "; or upstreams" : "");
             return SL_E_INVALID_VALUE;
         }
     }
@@ -257,30 +231,11 @@ static int check_required(const struct gw_config *config, char error[GW_CONFIG_E
 
 static void settle(struct gw_config *config)
 {
-    size_t len = config->upstream.url != NULL ? strlen(config->upstream.url) : 0;
-
-    while (len > 0 && config->upstream.url[len - 1] == '/') {
-        config->upstream.url[--len] = '\0';
-    }
     if (config->threads == 0) {
         long online = sysconf(_SC_NPROCESSORS_ONLN);
         double max = gw_config_keys_find("threads")->max;
         config->threads = online < 1 ? 1 : (double)online > max ? (unsigned)max : (unsigned)online;
     }
-}
-
-static int refuse(int err, const struct gw_config_key *key, const char *where,
-                  char error[GW_CONFIG_ERROR_SIZE])
-{
-    char accepted[GW_CONFIG_ACCEPTED_SIZE];
-
-    if (err == SL_E_NO_MEMORY) {
-        gw_config_keys_complain(error, "%s: out of memory", key->name);
-        return err;
-    }
-    gw_config_keys_accepted(key, accepted);
-    gw_config_keys_complain(error, "%s: %s (set %s)", key->name, accepted, where);
-    return SL_E_INVALID_VALUE;
 }
 
 size_t gw_config_fixed_changes(const struct gw_config *now, const struct gw_config *next,

@@ -2,8 +2,9 @@
  * The configuration: one struct, one table of keys (config_keys.c), three sources.
  *
  * Defaults, then the YAML file, then the environment: every key `a.b` can be overridden by
- * SLUICE_A_B; one exception: `log_level` is SLUICE_LOG. Lists in the environment are comma separated;
- * an empty value, in the file as in the environment, means "not set". Units are in the names.
+ * SLUICE_A_B; one exception: `log_level` is SLUICE_LOG. Lists in the environment are comma separated,
+ * but SLUICE_UPSTREAMS is YAML in flow style, which JSON is, too. An empty value, in the file as in the
+ * environment, means "not set". Units are in the names.
  * Thread: made by main, read-only afterwards; a SIGHUP makes a new one and the workers switch over.
  * Ownership: all strings belong to the struct.
  */
@@ -15,10 +16,34 @@
 
 #include "sluice/error.h"
 
+enum { GW_UPSTREAMS_MAX = 16 };
+
+/** One model endpoint. */
+struct gw_upstream_config {
+    char *name;         /* letters, digits, '-' and '_', up to 32; unique */
+    char *provider;     /* openai (default) or anthropic */
+    char *url;          /* http(s) base URL ending in /v1; loaded without a trailing slash */
+    char *api_key;      /* (secret) */
+    char *api_key_file; /* read into api_key at load */
+    char *api_key_env;  /* the environment variable that holds the key; read into api_key at load */
+    char **models; /* "name", or "name=what this upstream calls it"; empty: upstream.model alone */
+    unsigned models_count;
+    unsigned weight;   /* 1: share among those of one priority, 1 to 1000 */
+    unsigned priority; /* 0: first; the next is used when none of a priority is usable, 0 to 100 */
+    /* 0: a normal one; 1 to 100: only for this share of the users, always the same ones */
+    unsigned canary_percent;
+};
+
 struct gw_config {
     char *listen;     /* listen: 127.0.0.1:8080 */
     unsigned threads; /* threads: 0 = number of CPUs; never 0 once loaded */
     char *log_level;  /* log_level: info (or debug, error) */
+    /*
+     * upstreams: the endpoints; none in the file and the environment: one named `default`, made from
+     * upstream.url and the keys beside it. Never empty once loaded to serve.
+     */
+    struct gw_upstream_config *upstreams;
+    unsigned upstreams_count;
     struct {
         char *url;           /* redis.url: redis://127.0.0.1:6379/0 (secret: may hold a password) */
         unsigned timeout_ms; /* redis.timeout_ms: 50 */
@@ -31,18 +56,36 @@ struct gw_config {
         unsigned save_timeout_ms;
     } database;
     struct {
-        /* upstream.url: required, http(s) base URL ending in /v1; loaded without a trailing slash */
+        /*
+         * upstream.url: required unless there are upstreams; http(s) base URL ending in /v1; loaded
+         * without a trailing slash. It, provider, api_key, api_key_file and models are refused beside
+         * upstreams.
+         */
         char *url;
+        char *provider;     /* upstream.provider: openai (or anthropic) */
         char *api_key;      /* upstream.api_key: none (secret) */
         char *api_key_file; /* upstream.api_key_file: none; read into api_key at load */
-        char *model;        /* upstream.model: default */
-        char **models; /* upstream.models: list of other models a request may name; default none */
+        char *model;        /* upstream.model: default; used when a request names none */
+        /* upstream.models: list of other models a request may name, as in an upstream; default none */
+        char **models;
         unsigned models_count;
+        /*
+         * upstream.allow_private_addresses: false: a host name that resolves to a private, loopback or
+         * link-local address is refused. A URL that itself names such an address or localhost is
+         * always allowed.
+         */
+        bool allow_private_addresses;
         unsigned connect_timeout_ms;     /* 2000 */
         unsigned first_token_timeout_ms; /* 30000 */
         unsigned idle_timeout_ms;        /* 20000 */
         unsigned total_timeout_ms;       /* 600000 */
         unsigned connections_max;        /* idle connections kept per thread: 256 */
+        unsigned retry_backoff_ms;       /* 100; full jitter: a retry waits 0 to this */
+        unsigned retry_budget_percent;   /* 10; retries per hundred turns */
+        unsigned breaker_failures;       /* 5; so many in a row open an upstream's breaker */
+        unsigned breaker_open_ms;        /* 10000 */
+        unsigned hedge_percent;          /* 0 = off, at most 2; turns in a hundred that ask twice */
+        unsigned dns_refresh_s;          /* 30 */
         size_t event_max_bytes;          /* one upstream event: 1048576 */
         size_t answer_max_bytes;         /* 1048576 */
         double temperature_max;          /* 2.0; requests are clamped to 0..this */
@@ -84,6 +127,11 @@ struct gw_config {
         unsigned turns_per_user_max; /* chat.turns_per_user_max: 16, per thread */
         unsigned heartbeat_s;        /* chat.heartbeat_s: 10 */
         unsigned disconnect_grace_s; /* chat.disconnect_grace_s: 5 */
+        unsigned resume_window_s;    /* chat.resume_window_s: 120, then a finished turn is gone */
+        /* chat.resume_bytes_max: 33554432, of finished turns, all threads together; the oldest go first */
+        size_t resume_bytes_max;
+        /* chat.log_bytes_max: 268435456, of all turn logs, all threads together; then turns are refused */
+        size_t log_bytes_max;
     } chat;
     struct {
         unsigned profile_ttl_s;         /* cache.profile_ttl_s: 300 */
@@ -119,7 +167,10 @@ enum { GW_CONFIG_ERROR_SIZE = 256 };
 SL_MUST_CHECK int gw_config_load(const char *file, char error[GW_CONFIG_ERROR_SIZE],
                                  struct gw_config **ret_config);
 
-/** The same for commands that only touch the stores (`migrate`): what serving requires may be missing. */
+/**
+ * The same for commands that only touch the stores (`migrate`): what serving requires may be missing,
+ * and the upstreams are not completed (no keys from elsewhere, no `default`).
+ */
 SL_MUST_CHECK int gw_config_load_stores(const char *file, char error[GW_CONFIG_ERROR_SIZE],
                                         struct gw_config **ret_config);
 
@@ -138,3 +189,13 @@ void gw_config_print(const struct gw_config *config);
  */
 size_t gw_config_fixed_changes(const struct gw_config *now, const struct gw_config *next,
                                char *names, size_t size);
+
+/** Whether the lists of upstreams are the same in every field, so that what was made from one serves on. */
+bool gw_config_upstreams_equal(const struct gw_config *a, const struct gw_config *b);
+
+/**
+ * What this upstream of `config` calls `model`, or NULL when it does not serve it. An upstream without
+ * a list of models serves upstream.model alone. The text belongs to the configuration.
+ */
+const char *gw_config_upstream_model(const struct gw_upstream_config *upstream,
+                                     const struct gw_config *config, const char *model);

@@ -17,6 +17,7 @@
 enum {
     LINE_MAX_BYTES = 4096,
     NAME_MAX_BYTES = 256,
+    UPSTREAM_NAME_MAX_BYTES = 32,
     PROMPT_MAX_BYTES = 65536,
     SIGNING_SECRET_MIN_BYTES = 32, /* RFC 7518 section 3.2: as long as the hash of HS256 */
 };
@@ -30,11 +31,16 @@ static bool accepts_origin(const char *text);
 static bool accepts_header_token(const char *text);
 static bool accepts_signing_secret(const char *text);
 static bool accepts_name(const char *text);
+static bool accepts_model(const char *text);
+static bool accepts_upstream_name(const char *text);
+static bool accepts_provider(const char *text);
+static bool accepts_variable(const char *text);
 static bool accepts_prompt(const char *text);
 static bool is_authority(const char *text, size_t len, bool port_zero);
 static bool is_host(const char *text, size_t len);
 static bool is_port(const char *text, size_t len, bool zero);
 static bool is_number(const char *text, unsigned long max);
+static bool is_word(const char *text, const char *others);
 static bool is_printable_ascii(const char *text);
 static bool is_plain_text(const char *text, size_t max_bytes, bool lines);
 
@@ -55,6 +61,13 @@ const struct gw_config_form gw_config_forms_signing_secret = {accepts_signing_se
                                                               "a secret of 32 to 4096 bytes"};
 const struct gw_config_form gw_config_forms_name = {
     accepts_name, "a name of 1 to 256 bytes without control characters or commas"};
+const struct gw_config_form gw_config_forms_model = {
+    accepts_model, "a name or name=name of 1 to 256 bytes without control characters or commas"};
+const struct gw_config_form gw_config_forms_upstream_name = {
+    accepts_upstream_name, "1 to 32 letters, digits, hyphens and underscores"};
+const struct gw_config_form gw_config_forms_provider = {accepts_provider, "openai or anthropic"};
+const struct gw_config_form gw_config_forms_variable = {
+    accepts_variable, "the name of an environment variable: letters, digits and underscores"};
 const struct gw_config_form gw_config_forms_line = {
     accepts_line, "one line of at most 4096 bytes of UTF-8 without control characters"};
 const struct gw_config_form gw_config_forms_prompt = {
@@ -188,6 +201,35 @@ static bool accepts_name(const char *text)
     return *text != '\0' && strchr(text, ',') == NULL && is_plain_text(text, NAME_MAX_BYTES, false);
 }
 
+/* Before the first equals sign what requests call it, after it what the upstream does. */
+static bool accepts_model(const char *text)
+{
+    const char *equals = strchr(text, '=');
+
+    return accepts_name(text) && (equals == NULL || (equals != text && equals[1] != '\0'));
+}
+
+static bool accepts_upstream_name(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len >= 1 && len <= UPSTREAM_NAME_MAX_BYTES && is_word(text, "-_");
+}
+
+static bool accepts_provider(const char *text)
+{
+    return strcmp(text, "openai") == 0 || strcmp(text, "anthropic") == 0;
+}
+
+/* POSIX.1-2017 section 8.1, and the lower case that shells accept, too */
+static bool accepts_variable(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len >= 1 && len <= NAME_MAX_BYTES && !isdigit((unsigned char)text[0]) &&
+           is_word(text, "_");
+}
+
 static bool accepts_prompt(const char *text)
 {
     return is_plain_text(text, PROMPT_MAX_BYTES, true);
@@ -266,6 +308,17 @@ static bool is_number(const char *text, unsigned long max)
         value = value * 10 + (unsigned long)(*text - '0');
     }
     return value <= max;
+}
+
+/* ASCII letters, digits and `others` */
+static bool is_word(const char *text, const char *others)
+{
+    for (; *text != '\0'; text++) {
+        if (!isalnum((unsigned char)*text) && strchr(others, *text) == NULL) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool is_printable_ascii(const char *text)

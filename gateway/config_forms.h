@@ -21,6 +21,10 @@ extern const struct gw_config_form gw_config_forms_origin;       /* "*" or schem
 extern const struct gw_config_form gw_config_forms_header_token; /* goes into a request header */
 extern const struct gw_config_form gw_config_forms_signing_secret; /* RFC 7518 section 3.2 */
 extern const struct gw_config_form gw_config_forms_name;           /* of a model */
+extern const struct gw_config_form gw_config_forms_model; /* name, or name=upstream's name */
+extern const struct gw_config_form gw_config_forms_upstream_name;
+extern const struct gw_config_form gw_config_forms_provider; /* openai, anthropic */
+extern const struct gw_config_form gw_config_forms_variable; /* of the environment, its name */
 extern const struct gw_config_form gw_config_forms_line;
 extern const struct gw_config_form gw_config_forms_prompt; /* may have several lines */
 extern const struct gw_config_form gw_config_forms_path;

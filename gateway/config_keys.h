@@ -15,6 +15,7 @@
 #include "config.h"
 #include "sluice/buffer.h"
 
+struct gw_config_entry;
 struct gw_config_form;
 
 enum gw_config_type {
@@ -22,7 +23,10 @@ enum gw_config_type {
     GW_CONFIG_UNSIGNED, /* unsigned */
     GW_CONFIG_SIZE,     /* size_t */
     GW_CONFIG_REAL,     /* double */
+    GW_CONFIG_BOOL,     /* bool */
     GW_CONFIG_LIST,     /* char ** and an unsigned count */
+    /* struct gw_upstream_config * and an unsigned count; its entries have a table of their own */
+    GW_CONFIG_UPSTREAMS,
 };
 
 enum gw_config_flag {
@@ -30,13 +34,15 @@ enum gw_config_flag {
     GW_CONFIG_PASSWORD = 1 << 1, /* the value may hold a password, which is never shown */
     GW_CONFIG_FIXED = 1 << 2,    /* a change needs a restart */
     GW_CONFIG_REQUIRED = 1 << 3, /* there is no default */
+    GW_CONFIG_SINGLE = 1 << 4,   /* describes the only upstream; not beside a list of them */
 };
 
 enum {
     GW_CONFIG_LIST_MAX = 64,      /* entries of a list */
-    GW_CONFIG_SECTION_MAX = 12,   /* sections in the table */
-    GW_CONFIG_LEAF_MAX = 24,      /* keys of one section */
+    GW_CONFIG_SECTION_MAX = 16,   /* sections in the table */
+    GW_CONFIG_LEAF_MAX = 32,      /* keys of one section */
     GW_CONFIG_ENV_NAME_SIZE = 64, /* bytes, with the NUL */
+    GW_CONFIG_LABEL_SIZE = 64,    /* bytes, with the NUL */
     GW_CONFIG_ACCEPTED_SIZE = 160 /* bytes, with the NUL */
 };
 
@@ -46,7 +52,7 @@ struct gw_config_key {
     const char *leaf;    /* "url" */
     const char *env;     /* NULL: SLUICE_ and the name in capitals, dots as underscores */
     enum gw_config_type type;
-    size_t offset;                     /* in struct gw_config */
+    size_t offset;                     /* in struct gw_config, or in an upstream's */
     size_t count_offset;               /* lists only */
     const char *fallback;              /* the default as one would write it; NULL: none */
     double min, max;                   /* numbers only, both allowed */
@@ -62,6 +68,16 @@ const struct gw_config_key *gw_config_keys(size_t *ret_count);
 /** The row of a name, or NULL. */
 const struct gw_config_key *gw_config_keys_find(const char *name);
 
+/** The rows of one of the `upstreams`: section `upstreams`, offsets in struct gw_upstream_config. */
+const struct gw_config_key *gw_config_keys_of_upstream(size_t *ret_count);
+
+/**
+ * The row `leaf` of one of the `upstreams`, named as it is to be shown: `upstreams[1].url`. The name is
+ * kept in `label`. Accepts only names that are in the table.
+ */
+struct gw_config_key gw_config_keys_label(const char *leaf, unsigned index,
+                                          char label[GW_CONFIG_LABEL_SIZE]);
+
 /** The name of the key's environment variable. */
 void gw_config_keys_env(const struct gw_config_key *key, char name[GW_CONFIG_ENV_NAME_SIZE]);
 
@@ -73,29 +89,59 @@ void gw_config_keys_accepted(const struct gw_config_key *key,
 void gw_config_keys_complain(char error[GW_CONFIG_ERROR_SIZE], const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/**
+ * The line for a value that was not taken with `err`; `where` completes "set ...". Returns what the
+ * load returns.
+ */
+SL_MUST_CHECK int gw_config_keys_refuse(int err, const struct gw_config_key *key, const char *where,
+                                        char error[GW_CONFIG_ERROR_SIZE]);
+
 /* ------------------------------------------------------------------ one value: config_value.c */
+
+/* `values` is what the row's offset counts from: a struct gw_config, or one of its upstreams. */
 
 /**
  * Checks `text` and stores it; a list's entries are separated by commas. Empty text is not special
- * here. 0, SL_E_INVALID_VALUE or SL_E_NO_MEMORY; on failure the old value stays.
+ * here; the upstreams are not one value and not accepted. 0, SL_E_INVALID_VALUE or SL_E_NO_MEMORY; on
+ * failure the old value stays.
  */
-SL_MUST_CHECK int gw_config_value_set(struct gw_config *config, const struct gw_config_key *key,
+SL_MUST_CHECK int gw_config_value_set(void *values, const struct gw_config_key *key,
                                       const char *text);
 
 /** The same for a list whose entries are known already. */
-SL_MUST_CHECK int gw_config_value_set_items(struct gw_config *config,
-                                            const struct gw_config_key *key,
+SL_MUST_CHECK int gw_config_value_set_items(void *values, const struct gw_config_key *key,
                                             const char *const *items, size_t count);
 
+/** The same with what a file says; when it says nothing the old value stays, and that is a success. */
+SL_MUST_CHECK int gw_config_value_take(void *values, const struct gw_config_key *key,
+                                       const struct gw_config_entry *entry);
+
 /** The text of a GW_CONFIG_TEXT key, or NULL. */
-const char *gw_config_value_text(const struct gw_config *config, const struct gw_config_key *key);
+const char *gw_config_value_text(const void *values, const struct gw_config_key *key);
 
-/** Wipes and frees a text or a list; numbers become 0. */
-void gw_config_value_clear(struct gw_config *config, const struct gw_config_key *key);
+/** Wipes and frees a text, a list or the upstreams; numbers become 0. */
+void gw_config_value_clear(void *values, const struct gw_config_key *key);
 
-bool gw_config_value_equal(const struct gw_config *a, const struct gw_config *b,
-                           const struct gw_config_key *key);
+bool gw_config_value_equal(const void *a, const void *b, const struct gw_config_key *key);
 
-/** Appends the value as YAML on one line, as it is, secret or not. Errors as sl_buffer_append. */
-SL_MUST_CHECK int gw_config_value_append(const struct gw_config *config,
-                                         const struct gw_config_key *key, struct sl_buffer *yaml);
+/**
+ * Appends the value as YAML on one line, as it is, secret or not; the upstreams are not accepted.
+ * Errors as sl_buffer_append.
+ */
+SL_MUST_CHECK int gw_config_value_append(const void *values, const struct gw_config_key *key,
+                                         struct sl_buffer *yaml);
+
+/* ------------------------------------------------------------------ one secret: config_secret.c */
+
+/**
+ * Sets a secret to the content of the file that `file_key` names; one line feed at its end is dropped.
+ * On failure `error` holds the line: SL_E_INVALID_VALUE or SL_E_NO_MEMORY.
+ */
+SL_MUST_CHECK int gw_config_secret_from_file(void *values, const struct gw_config_key *file_key,
+                                             const struct gw_config_key *secret_key,
+                                             char error[GW_CONFIG_ERROR_SIZE]);
+
+/** The same with the content of the environment variable that `env_key` names. */
+SL_MUST_CHECK int gw_config_secret_from_env(void *values, const struct gw_config_key *env_key,
+                                            const struct gw_config_key *secret_key,
+                                            char error[GW_CONFIG_ERROR_SIZE]);

@@ -2,8 +2,9 @@
  * The configuration as YAML on standard output, for `sluice --print-config`.
  *
  * One line per key in the order of the table, so the output loads again. A secret shows as "***", or
- * as null when it comes from a file that is named beside it. Of an URL or a connection string only
- * the password is hidden; where it is open what the password is, more is hidden rather than less.
+ * as null when it comes from a file or a variable that is named beside it. Of an URL or a connection
+ * string only the password is hidden; where it is open what the password is, more is hidden rather
+ * than less.
  *
  * Failure modes: none that matter; out of memory ends the text early with a comment that says so.
  * Thread: main. Ownership: nothing is kept.
@@ -23,9 +24,11 @@
 enum { TEXT_MAX = 16 * 1024 * 1024 /* bytes; the checks on the values keep it far below */ };
 
 static int append_all(const struct gw_config *config, struct sl_buffer *yaml);
-static int append_key(const struct gw_config *config, const struct gw_config_key *key,
-                      struct sl_buffer *yaml);
-static bool came_from_file(const struct gw_config *config, const struct gw_config_key *key);
+static int append_upstreams(const struct gw_config *config, struct sl_buffer *yaml);
+static int append_key(const void *values, const struct gw_config_key *keys, size_t count,
+                      size_t index, const char *indent, struct sl_buffer *yaml);
+static bool came_from_elsewhere(const void *values, const struct gw_config_key *keys, size_t count,
+                                const struct gw_config_key *key);
 static int append_masked(const char *text, struct sl_buffer *yaml);
 static int mask_parameters(const char *text, size_t len, struct sl_buffer *masked);
 static size_t parameter_len(const char *text, size_t len);
@@ -60,39 +63,67 @@ static int append_all(const struct gw_config *config, struct sl_buffer *yaml)
             err = sl_buffer_appendf(yaml, "%s:\n", section);
         }
         if (err == 0) {
-            err = append_key(config, &keys[i], yaml);
+            err = keys[i].type == GW_CONFIG_UPSTREAMS
+                      ? append_upstreams(config, yaml)
+                      : append_key(config, keys, count, i, section[0] != '\0' ? "  " : "", yaml);
         }
     }
     return err;
 }
 
-static int append_key(const struct gw_config *config, const struct gw_config_key *key,
-                      struct sl_buffer *yaml)
+/* One mapping per upstream; what was made from upstream.url shows there. */
+static int append_upstreams(const struct gw_config *config, struct sl_buffer *yaml)
 {
-    const char *text = gw_config_value_text(config, key);
-    int err = sl_buffer_appendf(yaml, "%s%s: ", key->section[0] != '\0' ? "  " : "", key->leaf);
+    size_t count;
+    const struct gw_config_key *keys = gw_config_keys_of_upstream(&count);
+
+    if (config->upstream.url != NULL || config->upstreams_count == 0) {
+        return sl_buffer_append_str(yaml, "upstreams: []\n");
+    }
+    int err = sl_buffer_append_str(yaml, "upstreams:\n");
+    for (unsigned i = 0; i < config->upstreams_count; i++) {
+        for (size_t j = 0; err == 0 && j < count; j++) {
+            err = append_key(&config->upstreams[i], keys, count, j, j == 0 ? "  - " : "    ", yaml);
+        }
+    }
+    return err;
+}
+
+static int append_key(const void *values, const struct gw_config_key *keys, size_t count,
+                      size_t index, const char *indent, struct sl_buffer *yaml)
+{
+    const struct gw_config_key *key = &keys[index];
+    const char *text = gw_config_value_text(values, key);
+    int err = sl_buffer_appendf(yaml, "%s%s: ", indent, key->leaf);
 
     if (err != 0) {
         return err;
     }
     if (text != NULL && (key->flags & GW_CONFIG_SECRET) != 0) {
-        err = sl_buffer_append_str(yaml, came_from_file(config, key) ? "null" : "\"***\"");
+        bool elsewhere = came_from_elsewhere(values, keys, count, key);
+        err = sl_buffer_append_str(yaml, elsewhere ? "null" : "\"***\"");
     } else if (text != NULL && (key->flags & GW_CONFIG_PASSWORD) != 0) {
         err = append_masked(text, yaml);
     } else {
-        err = gw_config_value_append(config, key, yaml);
+        err = gw_config_value_append(values, key, yaml);
     }
     return err != 0 ? err : sl_buffer_append_str(yaml, "\n");
 }
 
-/* The key `a.b` is read from the file that `a.b_file` names, if that is set. */
-static bool came_from_file(const struct gw_config *config, const struct gw_config_key *key)
+/* The key `a.b` is read from what `a.b_file` or `a.b_env` names, if one of them is set. */
+static bool came_from_elsewhere(const void *values, const struct gw_config_key *keys, size_t count,
+                                const struct gw_config_key *key)
 {
-    char name[GW_CONFIG_ENV_NAME_SIZE];
+    size_t len = strlen(key->name);
 
-    (void)snprintf(name, sizeof(name), "%s_file", key->name);
-    const struct gw_config_key *file_key = gw_config_keys_find(name);
-    return file_key != NULL && gw_config_value_text(config, file_key) != NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (strncmp(keys[i].name, key->name, len) == 0 &&
+            (strcmp(keys[i].name + len, "_file") == 0 || strcmp(keys[i].name + len, "_env") == 0) &&
+            gw_config_value_text(values, &keys[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int append_masked(const char *text, struct sl_buffer *yaml)

@@ -15,38 +15,45 @@
 #include <string.h>
 
 #include "config_forms.h"
+#include "config_upstreams.h"
+#include "config_yaml.h"
 #include "sluice/text.h"
 
-static int set_text(struct gw_config *config, const struct gw_config_key *key, const char *text);
-static int set_whole(struct gw_config *config, const struct gw_config_key *key, const char *text);
-static int set_real(struct gw_config *config, const struct gw_config_key *key, const char *text);
-static int set_list(struct gw_config *config, const struct gw_config_key *key, const char *text);
+static int set_text(void *values, const struct gw_config_key *key, const char *text);
+static int set_whole(void *values, const struct gw_config_key *key, const char *text);
+static int set_real(void *values, const struct gw_config_key *key, const char *text);
+static int set_bool(void *values, const struct gw_config_key *key, const char *text);
+static int set_list(void *values, const struct gw_config_key *key, const char *text);
 static char *trim(char *item);
 static int append_text(struct sl_buffer *yaml, const char *text);
-static void *value_at(const struct gw_config *config, const struct gw_config_key *key);
-static unsigned *count_at(const struct gw_config *config, const struct gw_config_key *key);
-static double number_at(const struct gw_config *config, const struct gw_config_key *key);
+static void *value_at(const void *values, const struct gw_config_key *key);
+static unsigned *count_at(const void *values, const struct gw_config_key *key);
+static double number_at(const void *values, const struct gw_config_key *key);
 static void wipe(char *text);
 
-int gw_config_value_set(struct gw_config *config, const struct gw_config_key *key, const char *text)
+int gw_config_value_set(void *values, const struct gw_config_key *key, const char *text)
 {
     switch (key->type) {
     case GW_CONFIG_TEXT:
-        return set_text(config, key, text);
+        return set_text(values, key, text);
     case GW_CONFIG_UNSIGNED:
     case GW_CONFIG_SIZE:
-        return set_whole(config, key, text);
+        return set_whole(values, key, text);
     case GW_CONFIG_REAL:
-        return set_real(config, key, text);
+        return set_real(values, key, text);
+    case GW_CONFIG_BOOL:
+        return set_bool(values, key, text);
     case GW_CONFIG_LIST:
-        return set_list(config, key, text);
+        return set_list(values, key, text);
+    case GW_CONFIG_UPSTREAMS:
+        break;
     }
     return SL_E_INTERNAL;
 }
 
-static int set_text(struct gw_config *config, const struct gw_config_key *key, const char *text)
+static int set_text(void *values, const struct gw_config_key *key, const char *text)
 {
-    char **value = value_at(config, key);
+    char **value = value_at(values, key);
 
     if (!key->form->accepts(text)) {
         return SL_E_INVALID_VALUE;
@@ -61,7 +68,7 @@ static int set_text(struct gw_config *config, const struct gw_config_key *key, c
 }
 
 /* Decimal digits only: no sign, and no leading zero, which YAML reads as octal. */
-static int set_whole(struct gw_config *config, const struct gw_config_key *key, const char *text)
+static int set_whole(void *values, const struct gw_config_key *key, const char *text)
 {
     size_t len = strlen(text);
     uint64_t number = 0;
@@ -79,14 +86,14 @@ static int set_whole(struct gw_config *config, const struct gw_config_key *key, 
         return SL_E_INVALID_VALUE;
     }
     if (key->type == GW_CONFIG_SIZE) {
-        *(size_t *)value_at(config, key) = number;
+        *(size_t *)value_at(values, key) = number;
     } else {
-        *(unsigned *)value_at(config, key) = (unsigned)number;
+        *(unsigned *)value_at(values, key) = (unsigned)number;
     }
     return 0;
 }
 
-static int set_real(struct gw_config *config, const struct gw_config_key *key, const char *text)
+static int set_real(void *values, const struct gw_config_key *key, const char *text)
 {
     char *end = NULL;
 
@@ -99,11 +106,23 @@ static int set_real(struct gw_config *config, const struct gw_config_key *key, c
         number > key->max) {
         return SL_E_INVALID_VALUE;
     }
-    *(double *)value_at(config, key) = number;
+    *(double *)value_at(values, key) = number;
     return 0;
 }
 
-static int set_list(struct gw_config *config, const struct gw_config_key *key, const char *text)
+/* The words of YAML 1.2 (section 10.2.1.2) and JSON, not the yes and on of YAML 1.1. */
+static int set_bool(void *values, const struct gw_config_key *key, const char *text)
+{
+    bool yes = strcmp(text, "true") == 0;
+
+    if (!yes && strcmp(text, "false") != 0) {
+        return SL_E_INVALID_VALUE;
+    }
+    *(bool *)value_at(values, key) = yes;
+    return 0;
+}
+
+static int set_list(void *values, const struct gw_config_key *key, const char *text)
 {
     const char *items[GW_CONFIG_LIST_MAX];
     size_t count = 0;
@@ -125,13 +144,13 @@ static int set_list(struct gw_config *config, const struct gw_config_key *key, c
         }
     }
     if (err == 0) {
-        err = gw_config_value_set_items(config, key, items, count);
+        err = gw_config_value_set_items(values, key, items, count);
     }
     wipe(copy);
     return err;
 }
 
-int gw_config_value_set_items(struct gw_config *config, const struct gw_config_key *key,
+int gw_config_value_set_items(void *values, const struct gw_config_key *key,
                               const char *const *items, size_t count)
 {
     char **copies = NULL;
@@ -160,24 +179,36 @@ int gw_config_value_set_items(struct gw_config *config, const struct gw_config_k
             return SL_E_NO_MEMORY;
         }
     }
-    gw_config_value_clear(config, key);
-    *(char ***)value_at(config, key) = copies;
-    *count_at(config, key) = (unsigned)count;
+    gw_config_value_clear(values, key);
+    *(char ***)value_at(values, key) = copies;
+    *count_at(values, key) = (unsigned)count;
     return 0;
 }
 
-const char *gw_config_value_text(const struct gw_config *config, const struct gw_config_key *key)
+int gw_config_value_take(void *values, const struct gw_config_key *key,
+                         const struct gw_config_entry *entry)
 {
-    return key->type == GW_CONFIG_TEXT ? *(char **)value_at(config, key) : NULL;
+    if (entry->items != NULL) {
+        return gw_config_value_set_items(values, key, (const char *const *)entry->items,
+                                         entry->count);
+    }
+    return entry->text != NULL ? gw_config_value_set(values, key, entry->text) : 0;
 }
 
-bool gw_config_value_equal(const struct gw_config *a, const struct gw_config *b,
-                           const struct gw_config_key *key)
+const char *gw_config_value_text(const void *values, const struct gw_config_key *key)
+{
+    return key->type == GW_CONFIG_TEXT ? *(char **)value_at(values, key) : NULL;
+}
+
+bool gw_config_value_equal(const void *a, const void *b, const struct gw_config_key *key)
 {
     if (key->type == GW_CONFIG_TEXT) {
         const char *one = gw_config_value_text(a, key);
         const char *other = gw_config_value_text(b, key);
         return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
+    }
+    if (key->type == GW_CONFIG_UPSTREAMS) {
+        return gw_config_upstreams_equal(a, b);
     }
     if (key->type != GW_CONFIG_LIST) {
         double one = number_at(a, key), other = number_at(b, key);
@@ -194,23 +225,29 @@ bool gw_config_value_equal(const struct gw_config *a, const struct gw_config *b,
     return true;
 }
 
-int gw_config_value_append(const struct gw_config *config, const struct gw_config_key *key,
+int gw_config_value_append(const void *values, const struct gw_config_key *key,
                            struct sl_buffer *yaml)
 {
     if (key->type == GW_CONFIG_TEXT) {
-        return append_text(yaml, gw_config_value_text(config, key));
+        return append_text(yaml, gw_config_value_text(values, key));
     }
     if (key->type == GW_CONFIG_REAL) {
-        return sl_buffer_appendf(yaml, "%.15g", number_at(config, key));
+        return sl_buffer_appendf(yaml, "%.15g", number_at(values, key));
+    }
+    if (key->type == GW_CONFIG_BOOL) {
+        return sl_buffer_append_str(yaml, *(bool *)value_at(values, key) ? "true" : "false");
+    }
+    if (key->type == GW_CONFIG_UPSTREAMS) {
+        return SL_E_INTERNAL;
     }
     if (key->type != GW_CONFIG_LIST) {
-        return sl_buffer_appendf(yaml, "%.0f", number_at(config, key));
+        return sl_buffer_appendf(yaml, "%.0f", number_at(values, key));
     }
     int err = sl_buffer_append_str(yaml, "[");
-    for (unsigned i = 0; err == 0 && i < *count_at(config, key); i++) {
+    for (unsigned i = 0; err == 0 && i < *count_at(values, key); i++) {
         err = i > 0 ? sl_buffer_append_str(yaml, ", ") : 0;
         if (err == 0) {
-            err = append_text(yaml, (*(char ***)value_at(config, key))[i]);
+            err = append_text(yaml, (*(char ***)value_at(values, key))[i]);
         }
     }
     return err != 0 ? err : sl_buffer_append_str(yaml, "]");
@@ -225,26 +262,30 @@ static int append_text(struct sl_buffer *yaml, const char *text)
     return sl_json_append_string(yaml, text, strlen(text));
 }
 
-void gw_config_value_clear(struct gw_config *config, const struct gw_config_key *key)
+void gw_config_value_clear(void *values, const struct gw_config_key *key)
 {
     if (key->type == GW_CONFIG_TEXT) {
-        char **text = value_at(config, key);
+        char **text = value_at(values, key);
         wipe(*text);
         *text = NULL;
     } else if (key->type == GW_CONFIG_LIST) {
-        char ***items = value_at(config, key);
-        for (unsigned i = 0; i < *count_at(config, key); i++) {
+        char ***items = value_at(values, key);
+        for (unsigned i = 0; i < *count_at(values, key); i++) {
             wipe((*items)[i]);
         }
         free(*items);
         *items = NULL;
-        *count_at(config, key) = 0;
+        *count_at(values, key) = 0;
+    } else if (key->type == GW_CONFIG_UPSTREAMS) {
+        gw_config_upstreams_clear(values);
     } else if (key->type == GW_CONFIG_REAL) {
-        *(double *)value_at(config, key) = 0;
+        *(double *)value_at(values, key) = 0;
+    } else if (key->type == GW_CONFIG_BOOL) {
+        *(bool *)value_at(values, key) = false;
     } else if (key->type == GW_CONFIG_SIZE) {
-        *(size_t *)value_at(config, key) = 0;
+        *(size_t *)value_at(values, key) = 0;
     } else {
-        *(unsigned *)value_at(config, key) = 0;
+        *(unsigned *)value_at(values, key) = 0;
     }
 }
 
@@ -261,26 +302,29 @@ static char *trim(char *item)
 }
 
 /* Not const: readers and writers share it, and the readers only read. */
-static void *value_at(const struct gw_config *config, const struct gw_config_key *key)
+static void *value_at(const void *values, const struct gw_config_key *key)
 {
-    return (char *)(uintptr_t)config + key->offset;
+    return (char *)(uintptr_t)values + key->offset;
 }
 
-static unsigned *count_at(const struct gw_config *config, const struct gw_config_key *key)
+static unsigned *count_at(const void *values, const struct gw_config_key *key)
 {
-    return (unsigned *)(void *)((char *)(uintptr_t)config + key->count_offset);
+    return (unsigned *)(void *)((char *)(uintptr_t)values + key->count_offset);
 }
 
 /* Exact: every number in the table is below 2^53. */
-static double number_at(const struct gw_config *config, const struct gw_config_key *key)
+static double number_at(const void *values, const struct gw_config_key *key)
 {
     if (key->type == GW_CONFIG_SIZE) {
-        return (double)*(size_t *)value_at(config, key);
+        return (double)*(size_t *)value_at(values, key);
     }
     if (key->type == GW_CONFIG_REAL) {
-        return *(double *)value_at(config, key);
+        return *(double *)value_at(values, key);
     }
-    return *(unsigned *)value_at(config, key);
+    if (key->type == GW_CONFIG_BOOL) {
+        return *(bool *)value_at(values, key) ? 1 : 0;
+    }
+    return *(unsigned *)value_at(values, key);
 }
 
 static void wipe(char *text)

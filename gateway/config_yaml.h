@@ -10,8 +10,8 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "config_keys.h"
 
-struct gw_config_key;
 struct gw_config_yaml;
 
 enum { GW_CONFIG_FILE_MAX = 1024 * 1024 /* bytes */ };
@@ -20,7 +20,13 @@ enum { GW_CONFIG_FILE_MAX = 1024 * 1024 /* bytes */ };
 struct gw_config_entry {
     char *text;   /* a single value; NULL: not given, empty or null */
     char **items; /* a list */
-    unsigned count;
+    struct gw_config_section
+        *sections;  /* the upstreams, their leaves in the order of their table */
+    unsigned count; /* of items or sections */
+};
+
+struct gw_config_section {
+    struct gw_config_entry leaves[GW_CONFIG_LEAF_MAX];
 };
 
 /**
@@ -29,6 +35,14 @@ struct gw_config_entry {
  */
 SL_MUST_CHECK int gw_config_yaml_read(const char *file, char error[GW_CONFIG_ERROR_SIZE],
                                       struct gw_config_yaml **ret_yaml);
+
+/**
+ * Reads the value of one key at the top from flow text, which an environment variable named `origin`
+ * holds. The other keys are not there. Errors as gw_config_yaml_read.
+ */
+SL_MUST_CHECK int gw_config_yaml_read_key(const struct gw_config_key *key, const char *text,
+                                          const char *origin, char error[GW_CONFIG_ERROR_SIZE],
+                                          struct gw_config_yaml **ret_yaml);
 
 /** What the file says about the key with this index in gw_config_keys; NULL: its section is not there. */
 const struct gw_config_entry *gw_config_yaml_get(const struct gw_config_yaml *yaml, size_t index);

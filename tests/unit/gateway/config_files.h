@@ -103,6 +103,27 @@ static inline void assert_lacks(const char *text, const char *part)
     }
 }
 
+/* What gw_config_print writes; the caller frees it. */
+static inline char *printed(const struct gw_config *config)
+{
+    const char *path = write_file("printed", "");
+    char *text = calloc(1, 256 * 1024);
+    int keep = dup(STDOUT_FILENO);
+
+    assert_non_null(text);
+    (void)fflush(stdout);
+    assert_non_null(freopen(path, "w", stdout));
+    gw_config_print(config);
+    (void)fflush(stdout);
+    assert_true(dup2(keep, STDOUT_FILENO) >= 0);
+    (void)close(keep);
+    FILE *stream = fopen(in_directory("printed"), "r");
+    assert_non_null(stream);
+    assert_true(fread(text, 1, 256 * 1024 - 1, stream) > 0);
+    (void)fclose(stream);
+    return text;
+}
+
 static inline int clear_environment(void **state)
 {
     (void)state;

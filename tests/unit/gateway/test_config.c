@@ -23,6 +23,16 @@ static void test_defaults(void **state)
     assert_string_equal(config->upstream.model, "default");
     assert_int_equal(config->upstream.models_count, 0);
     assert_int_equal(config->upstream.answer_max_bytes, 1048576);
+    assert_false(config->upstream.allow_private_addresses);
+    assert_int_equal(config->upstream.retry_backoff_ms, 100);
+    assert_int_equal(config->upstream.retry_budget_percent, 10);
+    assert_int_equal(config->upstream.breaker_failures, 5);
+    assert_int_equal(config->upstream.breaker_open_ms, 10000);
+    assert_int_equal(config->upstream.hedge_percent, 0);
+    assert_int_equal(config->upstream.dns_refresh_s, 30);
+    assert_int_equal(config->chat.resume_window_s, 120);
+    assert_int_equal(config->chat.resume_bytes_max, 33554432);
+    assert_int_equal(config->chat.log_bytes_max, 268435456);
     assert_true(config->upstream.temperature_max > 1.99 && config->upstream.temperature_max < 2.01);
     assert_string_equal(config->jwt.secret, SECRET);
     assert_int_equal(config->jwt.leeway_s, 30);
@@ -48,6 +58,7 @@ static void test_file_then_environment(void **state)
                                     "  idle_timeout_ms: 9\n"
                                     "  total_timeout_ms: 11\n"
                                     "  models: [a, b, c]\n"
+                                    "  allow_private_addresses: true\n"
                                     "  temperature_max: 1.5\n"
                                     "jwt: {secret: " SECRET ", issuer: null, audience: ''}\n"
                                     "redis:\n"
@@ -65,6 +76,7 @@ static void test_file_then_environment(void **state)
     assert_string_equal(config->upstream.url, "http://model:8000/v1");
     assert_int_equal(config->upstream.idle_timeout_ms, 7);
     assert_int_equal(config->upstream.total_timeout_ms, 11);
+    assert_true(config->upstream.allow_private_addresses);
     assert_int_equal(config->upstream.models_count, 2);
     assert_string_equal(config->upstream.models[0], "tiny");
     assert_string_equal(config->upstream.models[1], "large");
@@ -103,6 +115,7 @@ static void test_the_file_must_fit_the_table(void **state)
     assert_contains(refused("\xff\xfe\n"), "a.yaml: ");
     assert_starts(refused(""), "upstream.url: required (or SLUICE_UPSTREAM_URL): must be http://");
     assert_starts(refused(NO_URL), "upstream.url: required");
+    assert_contains(refused(NO_URL), "; or upstreams");
     assert_starts(refused(NO_JWT), "jwt.secret: required (or SLUICE_JWT_SECRET)");
     assert_starts(refused(NO_JWT "jwt: {secret: " SECRET ", jwks_file: /x}\n"), "jwt.jwks_file: ");
 }
@@ -130,27 +143,6 @@ static void test_files_that_cannot_be_read(void **state)
 }
 
 /* ------------------------------------------------------------------ secrets */
-
-/* What gw_config_print writes; the caller frees it. */
-static char *printed(const struct gw_config *config)
-{
-    const char *path = write_file("printed", "");
-    char *text = calloc(1, 256 * 1024);
-    int keep = dup(STDOUT_FILENO);
-
-    assert_non_null(text);
-    (void)fflush(stdout);
-    assert_non_null(freopen(path, "w", stdout));
-    gw_config_print(config);
-    (void)fflush(stdout);
-    assert_true(dup2(keep, STDOUT_FILENO) >= 0);
-    (void)close(keep);
-    FILE *stream = fopen(in_directory("printed"), "r");
-    assert_non_null(stream);
-    assert_true(fread(text, 1, 256 * 1024 - 1, stream) > 0);
-    (void)fclose(stream);
-    return text;
-}
 
 static void test_secrets_from_files(void **state)
 {
@@ -227,7 +219,7 @@ static void test_print_loads_again(void **state)
     struct gw_config *config =
         load("listen: '[::1]:1'\nthreads: 2\n"
              "upstream: {url: 'http://m/v1', models: ['a b', \"q\\\"uote\", '#x', 'true'], "
-             "temperature_max: 0.7}\n"
+             "temperature_max: 0.7, allow_private_addresses: true, provider: anthropic}\n"
              "jwt: {secret: " SECRET ", issuer: 'a: b', audience: \"\\u4e2d\\U0001f600\"}\n"
              "http: {cors_origins: ['*']}\n"
              "chat: {system_prompt: \"- \\\\ {{profile}}\\n\\tx: 'y'\\n\"}\n"

@@ -1,43 +1,64 @@
 /* The table of keys and what each key accepts: numbers, texts, lists. */
 #include "config_files.h"
 
-/* No member of the struct without a row, none with two, and every default passes its own check. */
-static void test_table_covers_the_struct(void **state)
+/* No member of a struct of this size without a row, none with two, every default passes its check. */
+static void check_table(const struct gw_config_key *keys, size_t count, void *values, size_t size)
 {
-    (void)state;
     static const size_t sizes[] = {
-        [GW_CONFIG_TEXT] = sizeof(char *),  [GW_CONFIG_UNSIGNED] = sizeof(unsigned),
-        [GW_CONFIG_SIZE] = sizeof(size_t),  [GW_CONFIG_REAL] = sizeof(double),
-        [GW_CONFIG_LIST] = sizeof(char **),
+        [GW_CONFIG_TEXT] = sizeof(char *),      [GW_CONFIG_UNSIGNED] = sizeof(unsigned),
+        [GW_CONFIG_SIZE] = sizeof(size_t),      [GW_CONFIG_REAL] = sizeof(double),
+        [GW_CONFIG_LIST] = sizeof(char **),     [GW_CONFIG_BOOL] = sizeof(bool),
+        [GW_CONFIG_UPSTREAMS] = sizeof(void *),
     };
     unsigned char covered[sizeof(struct gw_config)] = {0};
-    char name[GW_CONFIG_ENV_NAME_SIZE], accepted[GW_CONFIG_ACCEPTED_SIZE];
-    struct gw_config *config = calloc(1, sizeof(*config));
-    size_t count, gap = 0;
-    const struct gw_config_key *keys = gw_config_keys(&count);
+    char accepted[GW_CONFIG_ACCEPTED_SIZE];
+    size_t gap = 0;
 
-    assert_non_null(config);
+    assert_true(size <= sizeof(covered));
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < sizes[keys[i].type]; j++) {
             assert_int_equal(covered[keys[i].offset + j]++, 0);
         }
-        if (keys[i].type == GW_CONFIG_LIST) {
+        if (keys[i].type == GW_CONFIG_LIST || keys[i].type == GW_CONFIG_UPSTREAMS) {
             for (size_t j = 0; j < sizeof(unsigned); j++) {
                 assert_int_equal(covered[keys[i].count_offset + j]++, 0);
             }
         }
         if (keys[i].fallback != NULL) {
-            assert_int_equal(gw_config_value_set(config, &keys[i], keys[i].fallback), 0);
+            assert_int_equal(gw_config_value_set(values, &keys[i], keys[i].fallback), 0);
         }
-        assert_ptr_equal(gw_config_keys_find(keys[i].name), &keys[i]);
-        gw_config_keys_env(&keys[i], name);
-        assert_true(strlen(name) < sizeof(name) - 1);
         gw_config_keys_accepted(&keys[i], accepted);
         assert_true(strlen(accepted) < sizeof(accepted) - 1);
     }
-    for (size_t i = 0; i < sizeof(covered); i++) {
+    for (size_t i = 0; i < size; i++) {
         gap = covered[i] != 0 ? 0 : gap + 1;
         assert_true(gap <= 4); /* padding before a member of 8 bytes */
+    }
+}
+
+static void test_tables_cover_their_structs(void **state)
+{
+    (void)state;
+    char name[GW_CONFIG_ENV_NAME_SIZE], label[GW_CONFIG_LABEL_SIZE];
+    struct gw_config *config = calloc(1, sizeof(*config));
+    size_t count;
+    const struct gw_config_key *keys = gw_config_keys(&count);
+
+    assert_non_null(config);
+    check_table(keys, count, config, sizeof(*config));
+    for (size_t i = 0; i < count; i++) {
+        assert_ptr_equal(gw_config_keys_find(keys[i].name), &keys[i]);
+        gw_config_keys_env(&keys[i], name);
+        assert_true(strlen(name) < sizeof(name) - 1);
+    }
+    config->upstreams = calloc(1, sizeof(*config->upstreams));
+    assert_non_null(config->upstreams);
+    config->upstreams_count = 1;
+    keys = gw_config_keys_of_upstream(&count);
+    check_table(keys, count, config->upstreams, sizeof(*config->upstreams));
+    for (size_t i = 0; i < count; i++) {
+        (void)gw_config_keys_label(keys[i].leaf, GW_UPSTREAMS_MAX - 1, label);
+        assert_true(strlen(label) < sizeof(label) - 1);
     }
     gw_config_destroy(config);
 }
@@ -142,6 +163,22 @@ static const struct text_case text_cases[] = {
     {"http.cors_origins", "a.example", false},
     {"http.cors_origins", "null", false},
     {"upstream.models", "", false},
+    {"upstream.models", "large=vendor/large:latest=1", true},
+    {"upstream.models", "=large", false},
+    {"upstream.models", "large=", false},
+    {"upstream.provider", "anthropic", true},
+    {"upstream.provider", "OpenAI", false},
+    {"upstream.provider", "gemini", false},
+    {"upstream.allow_private_addresses", "true", true},
+    {"upstream.allow_private_addresses", "false", true},
+    {"upstream.allow_private_addresses", "True", false},
+    {"upstream.allow_private_addresses", "yes", false},
+    {"upstream.allow_private_addresses", "1", false},
+    {"upstream.hedge_percent", "2", true},
+    {"upstream.hedge_percent", "3", false},
+    {"upstream.retry_budget_percent", "101", false},
+    {"upstream.breaker_failures", "0", false},
+    {"chat.log_bytes_max", "0", false},
 };
 
 static void test_texts_are_checked(void **state)
@@ -215,7 +252,7 @@ static void test_lists_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_table_covers_the_struct, clear_environment),
+        cmocka_unit_test_setup(test_tables_cover_their_structs, clear_environment),
         cmocka_unit_test_setup(test_numbers_are_checked, clear_environment),
         cmocka_unit_test_setup(test_texts_are_checked, clear_environment),
         cmocka_unit_test_setup(test_bad_utf8_from_the_environment, clear_environment),
