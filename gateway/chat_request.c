@@ -172,15 +172,12 @@ static int take_model(struct parse *parse)
     if (err != 0) {
         return err;
     }
-    const char *model = config->upstream.model;
-    if (text != NULL && strcmp(text, model) != 0) {
-        model = NULL;
-        for (unsigned i = 0; i < config->upstream.models_count && model == NULL; i++) {
-            model =
-                strcmp(text, config->upstream.models[i]) == 0 ? config->upstream.models[i] : NULL;
-        }
+    const char *model = text != NULL ? text : config->upstream.model;
+    bool served = false;
+    for (unsigned i = 0; i < config->upstreams_count && !served; i++) {
+        served = gw_config_upstream_model(&config->upstreams[i], config, model) != NULL;
     }
-    if (model == NULL) {
+    if (!served) {
         return gw_request_fault_refuse(parse->error, "model", "is not an available model");
     }
     parse->request->model = strdup(model);

@@ -2,7 +2,7 @@
  * libFuzzer: whatever a client posts, an accepted request keeps its promises and a refused one says why.
  *
  * Input: a body. Needs chat_request.c, request_fault.c, json_scan.c, json_string.c, base/buffer.c,
- * base/text.c, base/uuid.c and jansson.
+ * base/text.c, base/uuid.c, config_models.c and jansson.
  */
 #include <jansson.h>
 #include <stdint.h>
@@ -43,13 +43,12 @@ static void check_request(const struct gw_chat_request *request)
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
-    static char *models[] = {"other"};
+    static char *models[] = {"default", "other=there"};
+    static struct gw_upstream_config upstream = {.models = models, .models_count = 2};
     static const struct gw_config config = {
-        .upstream = {.model = "default",
-                     .models = models,
-                     .models_count = 1,
-                     .temperature_max = 2,
-                     .max_tokens_max = 100},
+        .upstreams = &upstream,
+        .upstreams_count = 1,
+        .upstream = {.model = "default", .temperature_max = 2, .max_tokens_max = 100},
         .chat = {.message_max_bytes = 64},
     };
     struct gw_chat_request request;

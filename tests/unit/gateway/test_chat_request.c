@@ -15,13 +15,14 @@
 
 #define ID "0190163d-8694-739b-aea5-966c26f8ad91"
 
-static char *models[] = {"large", "small"};
+static char *models[] = {"large", "small=small-2026-05"};
+static struct gw_upstream_config upstreams[] = {
+    {.models = models, .models_count = 2}, {.models = NULL}, /* serves upstream.model alone */
+};
 static const struct gw_config config = {
-    .upstream = {.model = "default",
-                 .models = models,
-                 .models_count = 2,
-                 .temperature_max = 2.0,
-                 .max_tokens_max = 8192},
+    .upstreams = upstreams,
+    .upstreams_count = 2,
+    .upstream = {.model = "default", .temperature_max = 2.0, .max_tokens_max = 8192},
     .chat = {.message_max_bytes = 16},
 };
 
@@ -191,6 +192,9 @@ static void test_model(void **state)
     gw_chat_request_dispose(&request);
     refuse("{\"message\":\"m\",\"model\":\"other\"}", "model", "not an available");
     refuse("{\"message\":\"m\",\"model\":\"\"}", "model", "not an available");
+    refuse("{\"message\":\"m\",\"model\":\"smal\"}", "model", "not an available");
+    refuse("{\"message\":\"m\",\"model\":\"small-2026-05\"}", "model", "not an available");
+    refuse("{\"message\":\"m\",\"model\":\"small=small-2026-05\"}", "model", "not an available");
     refuse("{\"message\":\"m\",\"model\":1}", "model", "string");
     refuse("{\"message\":\"m\",\"model\":\"large\\u0000\"}", "model", "NUL");
     /* the list is not the client's business */
