@@ -25,4 +25,5 @@ struct gw_delta {
     bool ended;            /* [DONE], message_stop: nothing follows */
     bool failed;           /* the upstream reported an error in mid-stream; it wins over content */
     bool failed_retryable; /* rate limits, overload and server errors */
+    bool failed_spent;     /* a quota or the bill; never retryable */
 };

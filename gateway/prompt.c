@@ -1,8 +1,9 @@
 /*
- * The prompt as an OpenAI request body.
+ * The prompt: what goes in, for every dialect.
  *
- * Happy path: (1) model, (2) the system message from the template, (3) the newest history messages
- * that fit the token budget, oldest first, (4) the new message, (5) the parameters.
+ * Happy path: (1) the system text is made from the template, (2) the newest history messages that fit
+ * the token budget are found, (3) the dialect writes the members and takes the messages one by one,
+ * oldest first, the new one last.
  *
  * Failure modes: the buffer's maximum or memory; the body is then as it was before.
  * Thread: any. Ownership: keeps nothing of its inputs.
@@ -16,22 +17,11 @@
 
 #define PLACEHOLDER "{{profile}}"
 
-/* What is being written. */
-struct draft {
-    struct sl_buffer *body;
-    unsigned tokens;
-    size_t messages;
-};
-
-static int append_messages(const struct gw_prompt *prompt, struct draft *draft,
-                           size_t *ret_history_used);
-static int append_system(const struct gw_prompt *prompt, struct draft *draft);
-static int expand(const char *template, struct store_text profile, struct sl_buffer *text);
+static int expand_system(struct gw_prompt_draft *draft);
 static size_t first_that_fits(const struct gw_prompt *prompt);
-static int append_history(const struct gw_prompt *prompt, struct draft *draft,
-                          size_t *ret_history_used);
-static int append_message(struct draft *draft, const char *role, const char *text, size_t len);
-static int append_parameters(const struct gw_prompt *prompt, struct sl_buffer *body);
+static int write_body(struct gw_prompt_draft *draft, gw_prompt_write_fn write);
+static bool is_blank(const char *text, size_t len);
+static void count_tokens(struct gw_prompt_draft *draft, size_t len);
 
 unsigned gw_prompt_estimate_tokens(size_t bytes)
 {
@@ -40,72 +30,40 @@ unsigned gw_prompt_estimate_tokens(size_t bytes)
     return tokens < UINT_MAX ? (unsigned)tokens : UINT_MAX;
 }
 
-int gw_prompt_build(const struct gw_prompt *prompt, struct sl_buffer *body,
-                    size_t *ret_history_used, unsigned *ret_tokens)
+int gw_prompt_build(const struct gw_prompt *prompt, gw_prompt_write_fn write,
+                    struct sl_buffer *body, size_t *ret_history_used, unsigned *ret_tokens)
 {
-    struct draft draft = {.body = body};
+    struct gw_prompt_draft draft = {
+        .prompt = prompt, .body = body, .next = first_that_fits(prompt)};
     size_t start = body->len;
-    size_t history_used = 0;
 
-    int err = sl_buffer_append_str(body, "{\"model\":");
+    sl_buffer_init(&draft.system, body->max);
+    int err = expand_system(&draft);
     if (err == 0) {
-        err = sl_json_append_string(body, prompt->model.base, prompt->model.len);
+        err = write_body(&draft, write);
     }
-    if (err == 0) {
-        err = append_messages(prompt, &draft, &history_used);
-    }
-    if (err == 0) {
-        err = append_parameters(prompt, body);
-    }
+    sl_buffer_dispose(&draft.system);
     if (err != 0) {
         body->len = start;
         return err;
     }
-    *ret_history_used = history_used;
+    *ret_history_used = draft.history_used;
     *ret_tokens = draft.tokens;
     return 0;
 }
 
-static int append_messages(const struct gw_prompt *prompt, struct draft *draft,
-                           size_t *ret_history_used)
-{
-    int err = sl_buffer_append_str(draft->body, ",\"messages\":[");
-
-    if (err == 0) {
-        err = append_system(prompt, draft);
-    }
-    if (err == 0) {
-        err = append_history(prompt, draft, ret_history_used);
-    }
-    if (err == 0) {
-        err = append_message(draft, "user", prompt->message.base, prompt->message.len);
-    }
-    return err == 0 ? sl_buffer_append_str(draft->body, "]") : err;
-}
-
-/* Left out when nothing would stand in it: some servers refuse an empty system message. */
-static int append_system(const struct gw_prompt *prompt, struct draft *draft)
-{
-    struct sl_buffer text;
-
-    sl_buffer_init(&text, draft->body->max);
-    int err = prompt->system_template != NULL
-                  ? expand(prompt->system_template, prompt->profile, &text)
-                  : 0;
-    if (err == 0 && text.len > 0) {
-        err = append_message(draft, "system", text.base, text.len);
-    }
-    sl_buffer_dispose(&text);
-    return err;
-}
-
 /* One pass over the template: a placeholder inside the profile stays as it is. */
-static int expand(const char *template, struct store_text profile, struct sl_buffer *text)
+static int expand_system(struct gw_prompt_draft *draft)
 {
-    const char *at = template;
+    struct sl_buffer *text = &draft->system;
+    struct store_text profile = draft->prompt->profile;
+    const char *at = draft->prompt->system_template;
     const char *found;
     int err = 0;
 
+    if (at == NULL) {
+        return 0;
+    }
     while (err == 0 && (found = strstr(at, PLACEHOLDER)) != NULL) {
         err = sl_buffer_append(text, at, (size_t)(found - at));
         if (err == 0 && profile.base != NULL) {
@@ -113,28 +71,14 @@ static int expand(const char *template, struct store_text profile, struct sl_buf
         }
         at = found + strlen(PLACEHOLDER);
     }
-    return err == 0 ? sl_buffer_append_str(text, at) : err;
-}
-
-static int append_history(const struct gw_prompt *prompt, struct draft *draft,
-                          size_t *ret_history_used)
-{
-    size_t used = 0;
-
-    for (size_t i = first_that_fits(prompt); i < prompt->history_count; i++) {
-        const struct store_message *message = &prompt->history[i];
-        if (message->content.len == 0) {
-            continue;
-        }
-        const char *role = message->role == STORE_ROLE_ASSISTANT ? "assistant" : "user";
-        int err = append_message(draft, role, message->content.base, message->content.len);
-        if (err != 0) {
-            return err;
-        }
-        used++;
+    if (err == 0) {
+        err = sl_buffer_append_str(text, at);
     }
-    *ret_history_used = used;
-    return 0;
+    if (err == 0 && is_blank(text->base, text->len)) {
+        sl_buffer_clear(text);
+    }
+    count_tokens(draft, text->len);
+    return err;
 }
 
 /* Newest first while the budget lasts; then on to a user message, since an answer without its question misleads. */
@@ -151,14 +95,55 @@ static size_t first_that_fits(const struct gw_prompt *prompt)
         left -= tokens;
         first--;
     }
-    while (first < prompt->history_count && (prompt->history[first].role != STORE_ROLE_USER ||
-                                             prompt->history[first].content.len == 0)) {
+    while (first < prompt->history_count &&
+           (prompt->history[first].role != STORE_ROLE_USER ||
+            is_blank(prompt->history[first].content.base, prompt->history[first].content.len))) {
         first++;
     }
     return first;
 }
 
-static int append_message(struct draft *draft, const char *role, const char *text, size_t len)
+static int write_body(struct gw_prompt_draft *draft, gw_prompt_write_fn write)
+{
+    const struct store_text *model = &draft->prompt->model;
+
+    int err = sl_buffer_append_str(draft->body, "{\"model\":");
+    if (err == 0) {
+        err = sl_json_append_string(draft->body, model->base, model->len);
+    }
+    if (err == 0) {
+        err = write(draft);
+    }
+    return err == 0 ? sl_buffer_append_str(draft->body, "}") : err;
+}
+
+bool gw_prompt_next(struct gw_prompt_draft *draft, const char **ret_role,
+                    struct store_text *ret_text)
+{
+    const struct gw_prompt *prompt = draft->prompt;
+
+    while (draft->next < prompt->history_count) {
+        const struct store_message *message = &prompt->history[draft->next++];
+        if (!is_blank(message->content.base, message->content.len)) {
+            *ret_role = message->role == STORE_ROLE_ASSISTANT ? "assistant" : "user";
+            *ret_text = message->content;
+            draft->history_used++;
+            count_tokens(draft, message->content.len);
+            return true;
+        }
+    }
+    if (draft->next > prompt->history_count) {
+        return false;
+    }
+    draft->next++;
+    *ret_role = "user";
+    *ret_text = prompt->message;
+    count_tokens(draft, prompt->message.len);
+    return true;
+}
+
+int gw_prompt_append_message(struct gw_prompt_draft *draft, const char *role, const char *text,
+                             size_t len)
 {
     int err = sl_buffer_appendf(
         draft->body, "%s{\"role\":\"%s\",\"content\":", draft->messages > 0 ? "," : "", role);
@@ -166,26 +151,24 @@ static int append_message(struct draft *draft, const char *role, const char *tex
     if (err == 0) {
         err = sl_json_append_string(draft->body, text, len);
     }
-    if (err == 0) {
-        err = sl_buffer_append_str(draft->body, "}");
-    }
-    unsigned tokens = gw_prompt_estimate_tokens(len);
-    draft->tokens = tokens <= UINT_MAX - draft->tokens ? draft->tokens + tokens : UINT_MAX;
     draft->messages++;
-    return err;
+    return err == 0 ? sl_buffer_append_str(draft->body, "}") : err;
 }
 
-static int append_parameters(const struct gw_prompt *prompt, struct sl_buffer *body)
+/* Servers refuse texts without a word in them, be it an answer that was stopped or an empty template. */
+static bool is_blank(const char *text, size_t len)
 {
-    int err =
-        sl_buffer_append_str(body, ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+    size_t i = 0;
 
-    if (err == 0 && prompt->has_temperature) {
-        /* 15 digits give back every decimal number a client wrote with up to 15 */
-        err = sl_buffer_appendf(body, ",\"temperature\":%.15g", prompt->temperature);
+    while (i < len && memchr(" \t\r\n", text[i], 4) != NULL) {
+        i++;
     }
-    if (err == 0 && prompt->has_max_tokens) {
-        err = sl_buffer_appendf(body, ",\"max_tokens\":%u", prompt->max_tokens);
-    }
-    return err == 0 ? sl_buffer_append_str(body, "}") : err;
+    return i == len;
+}
+
+static void count_tokens(struct gw_prompt_draft *draft, size_t len)
+{
+    unsigned tokens = gw_prompt_estimate_tokens(len);
+
+    draft->tokens = tokens <= UINT_MAX - draft->tokens ? draft->tokens + tokens : UINT_MAX;
 }

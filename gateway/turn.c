@@ -27,7 +27,7 @@
 #include <time.h>
 
 #include "config.h"
-#include "prompt.h"
+#include "provider.h"
 #include "sluice/text.h"
 #include "stats.h"
 #include "turn_state.h"
@@ -303,7 +303,8 @@ static int ask(struct gw_turn *turn)
         prompt.profile = (struct store_text){turn->profile.text.base, turn->profile.text.len};
     }
     sl_buffer_init(&body, PROMPT_MAX_BYTES);
-    int err = gw_prompt_build(&prompt, &body, &turn->history_used, &turn->prompt_tokens_estimate);
+    int err = gw_provider_find("openai")->build(&prompt, &body, &turn->history_used,
+                                                &turn->prompt_tokens_estimate);
     if (err == 0) {
         turn->asked_us = sl_loop_now_us(turn->turns->loop);
         turn->call.op.done = on_answer;

@@ -20,7 +20,7 @@
 
 #include "config.h"
 #include "curl_loop.h"
-#include "provider_openai.h"
+#include "provider.h"
 
 enum { LINGER_MS = 1000, PLAIN_BODY_MAX = 4 << 20 };
 
@@ -38,7 +38,7 @@ struct gw_transfer {
     enum body_kind kind;
     struct sl_buffer request, plain;
     struct gw_sse_parser parser;
-    struct gw_openai_stream stream;
+    struct gw_provider_stream stream;
     bool complete; /* a finish reason or the end marker was seen */
     int stop;      /* why our callbacks refused to go on; 0: they did not */
 };
@@ -157,7 +157,8 @@ int gw_upstream_start(struct gw_upstream *upstream, struct gw_upstream_call *cal
     transfer->stop = 0;
     gw_sse_parser_init(&transfer->parser, upstream->config->upstream.event_max_bytes, on_event,
                        transfer);
-    gw_openai_stream_init(&transfer->stream, upstream->config->upstream.answer_max_bytes);
+    gw_provider_stream_init(&transfer->stream, gw_provider_find("openai"),
+                            upstream->config->upstream.answer_max_bytes);
     sl_buffer_init(&transfer->plain, PLAIN_BODY_MAX);
     (void)curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDS, transfer->request.base);
     (void)curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDSIZE_LARGE,
@@ -288,7 +289,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *context)
     }
     if (transfer->complete && transfer->stop == 0) {
         struct gw_delta rest;
-        transfer->stop = gw_openai_stream_finish(&transfer->stream, &rest);
+        transfer->stop = gw_provider_stream_finish(&transfer->stream, &rest);
         if (transfer->stop == 0) {
             transfer->stop = deliver(transfer, &rest);
         }
@@ -323,7 +324,7 @@ static int on_event(void *context, const struct gw_sse_event *event)
     if (transfer->complete && transfer->call == NULL) {
         return 0;
     }
-    int err = gw_openai_stream_event(&transfer->stream, event, &delta);
+    int err = gw_provider_stream_event(&transfer->stream, event, &delta);
     return err != 0 ? err : deliver(transfer, &delta);
 }
 
@@ -385,9 +386,9 @@ static int judge(struct gw_transfer *transfer, CURLcode result)
         return judge_result(result, call);
     }
     int err = transfer->kind == BODY_JSON
-                  ? gw_openai_stream_body(&transfer->stream, transfer->plain.base,
-                                          transfer->plain.len, &delta)
-                  : gw_openai_stream_finish(&transfer->stream, &delta);
+                  ? gw_provider_stream_body(&transfer->stream, transfer->plain.base,
+                                            transfer->plain.len, &delta)
+                  : gw_provider_stream_finish(&transfer->stream, &delta);
     if (err == 0) {
         err = deliver(transfer, &delta);
     }
@@ -473,7 +474,7 @@ static void release(struct gw_transfer *transfer)
     sl_loop_disarm(upstream->loop, &transfer->linger);
     sl_loop_undefer(upstream->loop, &transfer->finish);
     gw_sse_parser_dispose(&transfer->parser);
-    gw_openai_stream_dispose(&transfer->stream);
+    gw_provider_stream_dispose(&transfer->stream);
     sl_buffer_dispose(&transfer->plain);
     sl_buffer_dispose(&transfer->request);
     transfer->next = upstream->spare;
