@@ -50,108 +50,88 @@ static void mark_token(struct bench_stream *stream, uint64_t now_us)
     marks->last_token_us = now_us;
 }
 
+struct native_event {
+    char type[32];
+    uint64_t seq;
+};
+
+static bool take_native_member(struct lt_json *json, const char *key, void *context)
+{
+    struct native_event *event = context;
+    return strcmp(key, "type") == 0  ? lt_json_read_short(json, event->type, sizeof(event->type))
+           : strcmp(key, "seq") == 0 ? lt_json_read_count(json, &event->seq)
+                                     : lt_json_skip(json);
+}
+
 static void take_native_event(struct bench_stream *stream, struct lt_json *json, uint64_t now_us)
 {
-    char key[LT_JSON_KEY_MAX];
-    char type[32] = "";
-    uint64_t seq = 0;
-    bool first = true;
-    enum lt_json_next next = LT_JSON_BROKEN;
-    if (lt_json_enter(json, '{')) {
-        while ((next = lt_json_next_member(json, &first, key)) == LT_JSON_MORE) {
-            bool ok = strcmp(key, "type") == 0  ? lt_json_read_short(json, type, sizeof(type))
-                      : strcmp(key, "seq") == 0 ? lt_json_read_count(json, &seq)
-                                                : lt_json_skip(json);
-            if (!ok) {
-                next = LT_JSON_BROKEN;
-                break;
-            }
-        }
-    }
-    if (next != LT_JSON_END || type[0] == 0) {
+    struct native_event event = {.seq = 0};
+    bool ok = lt_json_walk_object(json, take_native_member, &event);
+    bool is_first = strcmp(event.type, "session_id") == 0;
+    if (!ok || event.type[0] == 0) {
         fail(stream, BENCH_BAD_EVENT);
-    } else if (seq != stream->events || (seq == 1) != (strcmp(type, "session_id") == 0)) {
+    } else if (event.seq != stream->events || (event.seq == 1) != is_first) {
         fail(stream, BENCH_ORDER);
-    } else if (strcmp(type, "token") == 0) {
+    } else if (strcmp(event.type, "token") == 0) {
         mark_token(stream, now_us);
-    } else if (strcmp(type, "session_id") == 0) {
+    } else if (is_first) {
         stream->marks.session_us = now_us;
-    } else if (strcmp(type, "accepted") == 0) {
+    } else if (strcmp(event.type, "accepted") == 0) {
         stream->marks.accepted_us = now_us;
-    } else if (strcmp(type, "done") == 0) {
+    } else if (strcmp(event.type, "done") == 0) {
         stream->saw_last = true;
-    } else if (strcmp(type, "error") == 0) {
+    } else if (strcmp(event.type, "error") == 0) {
         fail(stream, BENCH_ERROR_EVENT);
     }
 }
 
-/** A delta, or the choice around it: true when `content` is a string that is not empty. */
-static bool read_choice(struct lt_json *json, const char *wanted, bool *ret_has_content)
+struct direct_event {
+    bool has_content; /* a string that is not empty */
+    bool has_error;
+};
+
+static bool take_delta_member(struct lt_json *json, const char *key, void *context)
 {
-    char key[LT_JSON_KEY_MAX];
-    bool first = true;
-    enum lt_json_next next;
-    if (!lt_json_enter(json, '{')) {
-        return false;
+    struct direct_event *event = context;
+    const char *start = lt_json_peek(json) == '"' ? json->at : NULL;
+    bool ok = lt_json_skip(json);
+    if (strcmp(key, "content") == 0) {
+        event->has_content = ok && start != NULL && json->at - start > 2;
     }
-    while ((next = lt_json_next_member(json, &first, key)) == LT_JSON_MORE) {
-        bool ok;
-        if (strcmp(key, wanted) != 0) {
-            ok = lt_json_skip(json);
-        } else if (strcmp(wanted, "delta") == 0) {
-            ok = read_choice(json, "content", ret_has_content); /* one level down, no further */
-        } else {
-            const char *start = lt_json_peek(json) == '"' ? json->at : NULL;
-            ok = lt_json_skip(json);
-            *ret_has_content = start != NULL && json->at - start > 2;
-        }
-        if (!ok) {
-            return false;
-        }
-    }
-    return next == LT_JSON_END;
+    return ok;
 }
 
-static bool read_choices(struct lt_json *json, bool *ret_has_content)
+static bool take_choice_member(struct lt_json *json, const char *key, void *context)
 {
-    bool first = true;
-    enum lt_json_next next;
-    if (!lt_json_enter(json, '[')) {
-        return false;
+    return strcmp(key, "delta") == 0 ? lt_json_walk_object(json, take_delta_member, context)
+                                     : lt_json_skip(json);
+}
+
+static bool take_choice(struct lt_json *json, void *context)
+{
+    return lt_json_walk_object(json, take_choice_member, context);
+}
+
+static bool take_direct_member(struct lt_json *json, const char *key, void *context)
+{
+    struct direct_event *event = context;
+    if (strcmp(key, "choices") == 0) {
+        return lt_json_walk_array(json, take_choice, event);
     }
-    while ((next = lt_json_next_element(json, &first)) == LT_JSON_MORE) {
-        if (!read_choice(json, "delta", ret_has_content)) {
-            return false;
-        }
-    }
-    return next == LT_JSON_END;
+    event->has_error = event->has_error || (strcmp(key, "error") == 0 && lt_json_peek(json) == '{');
+    return lt_json_skip(json);
 }
 
 static void take_direct_event(struct bench_stream *stream, struct lt_json *json, uint64_t now_us)
 {
-    char key[LT_JSON_KEY_MAX];
-    bool has_content = false;
-    bool first = true;
-    enum lt_json_next next = LT_JSON_BROKEN;
+    struct direct_event event = {.has_content = false};
     if (json->end - json->at == 6 && memcmp(json->at, "[DONE]", 6) == 0) {
         stream->saw_last = true;
-        return;
-    }
-    if (lt_json_enter(json, '{')) {
-        while ((next = lt_json_next_member(json, &first, key)) == LT_JSON_MORE) {
-            if (strcmp(key, "error") == 0 && lt_json_peek(json) == '{') {
-                fail(stream, BENCH_ERROR_EVENT);
-            }
-            if (!(strcmp(key, "choices") == 0 ? read_choices(json, &has_content)
-                                              : lt_json_skip(json))) {
-                next = LT_JSON_BROKEN;
-                break;
-            }
-        }
-    }
-    if (next != LT_JSON_END) {
+    } else if (!lt_json_walk_object(json, take_direct_member, &event)) {
         fail(stream, BENCH_BAD_EVENT);
-    } else if (has_content) {
+    } else if (event.has_error) {
+        fail(stream, BENCH_ERROR_EVENT);
+    } else if (event.has_content) {
         mark_token(stream, now_us);
     }
 }

@@ -115,6 +115,13 @@ void lt_buffer_append_json(struct lt_buffer *buffer, const char *text, size_t le
     buffer->len += (size_t)(to - start);
 }
 
+void lt_buffer_append_quoted(struct lt_buffer *buffer, const char *text)
+{
+    lt_buffer_append(buffer, "\"", 1);
+    lt_buffer_append_json(buffer, text, strlen(text));
+    lt_buffer_append(buffer, "\"", 1);
+}
+
 void lt_buffer_consume(struct lt_buffer *buffer, size_t n)
 {
     buffer->len -= n;

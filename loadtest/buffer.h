@@ -29,5 +29,8 @@ void lt_buffer_appendf(struct lt_buffer *buffer, const char *format, ...)
 /** Appends `text` escaped for the inside of a JSON string; bytes from 0x80 up pass as they are. */
 void lt_buffer_append_json(struct lt_buffer *buffer, const char *text, size_t len);
 
+/** As above, and with the quotes around it. */
+void lt_buffer_append_quoted(struct lt_buffer *buffer, const char *text);
+
 /** Drops the first `n` bytes (n <= len); gives a large block back once nothing is left. */
 void lt_buffer_consume(struct lt_buffer *buffer, size_t n);

@@ -1,8 +1,8 @@
 /*
  * JSON in place: a cursor that is moved over values, members and elements.
  *
- * Happy path: enter '{' -> next_member -> read or skip the value -> ... -> LT_JSON_END.
- * Failure: false or LT_JSON_BROKEN; the cursor is useless after that.
+ * Happy path: walk_object -> for each member the caller's function reads or skips the value -> '}'.
+ * Failure: false; the cursor is useless after that.
  * Thread: any. Ownership: keeps nothing.
  */
 #include "json_scan.h"
@@ -32,37 +32,32 @@ static bool take(struct lt_json *json, char wanted)
     return true;
 }
 
-bool lt_json_enter(struct lt_json *json, char open)
+bool lt_json_walk_object(struct lt_json *json, lt_json_take_member *take_member, void *context)
 {
-    return take(json, open);
+    char key[LT_JSON_KEY_MAX];
+    if (!take(json, '{')) {
+        return false;
+    }
+    for (bool first = true; !take(json, '}'); first = false) {
+        if ((!first && !take(json, ',')) || !lt_json_read_short(json, key, sizeof(key)) ||
+            !take(json, ':') || !take_member(json, key, context)) {
+            return false;
+        }
+    }
+    return true;
 }
 
-static enum lt_json_next next(struct lt_json *json, char close, bool *first)
+bool lt_json_walk_array(struct lt_json *json, lt_json_take_element *take_element, void *context)
 {
-    if (take(json, close)) {
-        return LT_JSON_END;
+    if (!take(json, '[')) {
+        return false;
     }
-    if (!*first && !take(json, ',')) {
-        return LT_JSON_BROKEN;
+    for (bool first = true; !take(json, ']'); first = false) {
+        if ((!first && !take(json, ',')) || !take_element(json, context)) {
+            return false;
+        }
     }
-    *first = false;
-    return lt_json_peek(json) != 0 ? LT_JSON_MORE : LT_JSON_BROKEN;
-}
-
-enum lt_json_next lt_json_next_element(struct lt_json *json, bool *first)
-{
-    return next(json, ']', first);
-}
-
-enum lt_json_next lt_json_next_member(struct lt_json *json, bool *first,
-                                      char ret_key[LT_JSON_KEY_MAX])
-{
-    enum lt_json_next result = next(json, '}', first);
-    if (result == LT_JSON_MORE &&
-        (!lt_json_read_short(json, ret_key, LT_JSON_KEY_MAX) || !take(json, ':'))) {
-        return LT_JSON_BROKEN;
-    }
-    return result;
+    return true;
 }
 
 bool lt_json_skip(struct lt_json *json)

@@ -21,26 +21,19 @@ struct lt_json {
     const char *end;
 };
 
-enum lt_json_next {
-    LT_JSON_BROKEN = -1,
-    LT_JSON_END = 0,
-    LT_JSON_MORE = 1,
-};
-
 /** The first character of the next value, 0 at the end of the text. */
 char lt_json_peek(struct lt_json *json);
 
-/** Steps over `open` ('{' or '['). False: something else stands there. */
-bool lt_json_enter(struct lt_json *json, char open);
+/** The cursor stands before a value: reads or skips it. False: broken, the walk ends. */
+typedef bool lt_json_take_member(struct lt_json *json, const char *key, void *context);
+typedef bool lt_json_take_element(struct lt_json *json, void *context);
 
 /**
- * Moves to the next member or element after lt_json_enter; `first` starts as true. After
- * LT_JSON_MORE the cursor stands before a value, which the caller must read or skip. Keys are cut
- * to LT_JSON_KEY_MAX-1 bytes.
+ * Walks over an object or an array and has each value taken. Keys are cut to LT_JSON_KEY_MAX-1
+ * bytes. False: something else stands there, it is broken, or `take` said so.
  */
-enum lt_json_next lt_json_next_member(struct lt_json *json, bool *first,
-                                      char ret_key[LT_JSON_KEY_MAX]);
-enum lt_json_next lt_json_next_element(struct lt_json *json, bool *first);
+bool lt_json_walk_object(struct lt_json *json, lt_json_take_member *take, void *context);
+bool lt_json_walk_array(struct lt_json *json, lt_json_take_element *take, void *context);
 
 /** Steps over one value of any kind. False: broken. */
 bool lt_json_skip(struct lt_json *json);

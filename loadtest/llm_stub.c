@@ -1,5 +1,5 @@
 /*
- * llm_stub: a scripted OpenAI-compatible model server for demos, tests and benchmarks.
+ * llm_stub: a scripted model server, OpenAI's API and Anthropic's, for demos, tests and benchmarks.
  *
  * Happy path: options -> listen -> write the port file -> loop: events, timers, burial.
  * What is answered: stub_routes.c. How a reply is played: stub_player.c. What a test can ask for:

@@ -12,143 +12,131 @@
 
 #include "json_scan.h"
 
-static bool read_part(struct lt_json *json, struct lt_buffer *text)
+struct walk {
+    struct stub_chat *chat;
+    struct lt_buffer text; /* of the message under way; kept from message to message */
+    char role[32];         /* of that message */
+    bool saw_messages;
+    bool saw_system; /* beside the messages */
+};
+
+static bool read_text(struct lt_json *json, struct walk *walk)
 {
-    char key[LT_JSON_KEY_MAX];
-    bool first = true;
-    enum lt_json_next next;
-    if (!lt_json_enter(json, '{')) {
-        return false;
-    }
-    while ((next = lt_json_next_member(json, &first, key)) == LT_JSON_MORE) {
-        bool is_text = strcmp(key, "text") == 0 && lt_json_peek(json) == '"';
-        if (!(is_text ? lt_json_read_string(json, text) : lt_json_skip(json))) {
-            return false;
-        }
-    }
-    return next == LT_JSON_END;
+    size_t before = walk->text.len;
+    bool ok = lt_json_read_string(json, &walk->text);
+    walk->chat->has_empty_text = walk->chat->has_empty_text || walk->text.len == before;
+    return ok;
 }
 
-static bool read_content(struct lt_json *json, struct lt_buffer *text)
+static bool take_part_member(struct lt_json *json, const char *key, void *context)
 {
-    char c = lt_json_peek(json);
-    if (c == '"') {
-        return lt_json_read_string(json, text);
-    }
-    if (c != '[') {
+    bool is_text = strcmp(key, "text") == 0 && lt_json_peek(json) == '"';
+    return is_text ? read_text(json, context) : lt_json_skip(json);
+}
+
+static bool take_part(struct lt_json *json, void *context)
+{
+    return lt_json_peek(json) == '{' ? lt_json_walk_object(json, take_part_member, context)
+                                     : lt_json_skip(json);
+}
+
+static bool read_content(struct lt_json *json, struct walk *walk)
+{
+    switch (lt_json_peek(json)) {
+    case '"':
+        return read_text(json, walk);
+    case '[':
+        return lt_json_walk_array(json, take_part, walk);
+    default:
         return lt_json_skip(json); /* null next to tool_calls */
     }
-    bool first = true;
-    enum lt_json_next next;
-    (void)lt_json_enter(json, '[');
-    while ((next = lt_json_next_element(json, &first)) == LT_JSON_MORE) {
-        if (!(lt_json_peek(json) == '{' ? read_part(json, text) : lt_json_skip(json))) {
-            return false;
-        }
-    }
-    return next == LT_JSON_END;
 }
 
-/** One message. `text` is scratch memory that the caller keeps from message to message. */
-static bool read_message(struct lt_json *json, struct stub_chat *chat, struct lt_buffer *text)
+static bool take_message_member(struct lt_json *json, const char *key, void *context)
 {
-    char key[LT_JSON_KEY_MAX];
-    char role[32] = "?";
-    bool first = true;
-    enum lt_json_next next;
-    if (!lt_json_enter(json, '{')) {
+    struct walk *walk = context;
+    if (strcmp(key, "role") == 0 && lt_json_peek(json) == '"') {
+        return lt_json_read_short(json, walk->role, sizeof(walk->role));
+    }
+    return strcmp(key, "content") == 0 ? read_content(json, walk) : lt_json_skip(json);
+}
+
+static bool take_message(struct lt_json *json, void *context)
+{
+    struct walk *walk = context;
+    struct stub_chat *chat = walk->chat;
+    strcpy(walk->role, "?");
+    walk->text.len = 0;
+    if (!lt_json_walk_object(json, take_message_member, walk)) {
         return false;
     }
-    text->len = 0;
-    while ((next = lt_json_next_member(json, &first, key)) == LT_JSON_MORE) {
-        bool ok;
-        if (strcmp(key, "role") == 0 && lt_json_peek(json) == '"') {
-            ok = lt_json_read_short(json, role, sizeof(role));
-        } else if (strcmp(key, "content") == 0) {
-            ok = read_content(json, text);
-        } else {
-            ok = lt_json_skip(json);
-        }
-        if (!ok) {
-            return false;
-        }
-    }
+    bool is_user = strcmp(walk->role, "user") == 0;
     if (chat->messages++ != 0) {
         lt_buffer_append_str(&chat->roles, ",");
+    } else {
+        chat->starts_with_user = is_user;
     }
-    lt_buffer_append_str(&chat->roles, role);
-    if (strcmp(role, "user") == 0) {
+    lt_buffer_append_str(&chat->roles, walk->role);
+    chat->has_system_message = chat->has_system_message || strcmp(walk->role, "system") == 0;
+    if (is_user) {
         struct lt_buffer older = chat->user_text;
-        chat->user_text = *text;
-        *text = older;
+        chat->user_text = walk->text;
+        walk->text = older;
     }
-    return next == LT_JSON_END;
+    return true;
 }
 
-static bool read_messages(struct lt_json *json, struct stub_chat *chat)
+static bool take_stream_option(struct lt_json *json, const char *key, void *context)
 {
-    bool first = true;
-    enum lt_json_next next = LT_JSON_BROKEN;
-    struct lt_buffer text = {0};
-    if (lt_json_enter(json, '[')) {
-        while ((next = lt_json_next_element(json, &first)) == LT_JSON_MORE) {
-            if (!read_message(json, chat, &text)) {
-                next = LT_JSON_BROKEN;
-                break;
-            }
-        }
-    }
-    lt_buffer_free(&text);
-    return next == LT_JSON_END;
+    struct stub_chat *chat = context;
+    bool wanted = strcmp(key, "include_usage") == 0;
+    return (wanted && lt_json_read_bool(json, &chat->include_usage)) || lt_json_skip(json);
 }
 
-static bool read_stream_options(struct lt_json *json, struct stub_chat *chat)
+static bool take_member(struct lt_json *json, const char *key, void *context)
 {
-    char key[LT_JSON_KEY_MAX];
-    bool first = true;
-    enum lt_json_next next;
-    if (lt_json_peek(json) != '{') {
-        return lt_json_skip(json);
+    struct walk *walk = context;
+    struct stub_chat *chat = walk->chat;
+    char first = lt_json_peek(json);
+    if (strcmp(key, "messages") == 0) {
+        walk->saw_messages = true;
+        return lt_json_walk_array(json, take_message, walk);
     }
-    (void)lt_json_enter(json, '{');
-    while ((next = lt_json_next_member(json, &first, key)) == LT_JSON_MORE) {
-        bool wanted = strcmp(key, "include_usage") == 0;
-        if (!(wanted && lt_json_read_bool(json, &chat->include_usage)) && !lt_json_skip(json)) {
-            return false;
-        }
+    if (strcmp(key, "system") == 0) {
+        walk->saw_system = first == '"' || first == '[';
+        return read_content(json, walk);
     }
-    return next == LT_JSON_END;
+    if (strcmp(key, "model") == 0 && first == '"') {
+        return lt_json_read_short(json, chat->model, sizeof(chat->model));
+    }
+    if (strcmp(key, "stream_options") == 0 && first == '{') {
+        return lt_json_walk_object(json, take_stream_option, chat);
+    }
+    bool was_read = (strcmp(key, "stream") == 0 && lt_json_read_bool(json, &chat->stream)) ||
+                    (strcmp(key, "max_tokens") == 0 && lt_json_read_count(json, &chat->max_tokens));
+    return was_read || lt_json_skip(json);
+}
+
+/** Puts the system prompt where the other dialect has it: it may have been read last. */
+static void count_system(struct stub_chat *chat)
+{
+    struct lt_buffer roles = {0};
+    lt_buffer_append_str(&roles, chat->messages++ == 0 ? "system" : "system,");
+    lt_buffer_append(&roles, chat->roles.base, chat->roles.len);
+    lt_buffer_free(&chat->roles);
+    chat->roles = roles;
 }
 
 int stub_chat_parse(const char *body, size_t len, struct stub_chat *chat)
 {
     struct lt_json json = {.at = body, .end = body + len};
-    char key[LT_JSON_KEY_MAX];
-    bool first = true;
-    bool saw_messages = false;
-    enum lt_json_next next;
-    if (len == 0 || !lt_json_enter(&json, '{')) {
-        return -1;
+    struct walk walk = {.chat = chat};
+    bool ok = len != 0 && lt_json_walk_object(&json, take_member, &walk) && walk.saw_messages;
+    if (ok && walk.saw_system) {
+        count_system(chat);
     }
-    while ((next = lt_json_next_member(&json, &first, key)) == LT_JSON_MORE) {
-        bool ok;
-        if (strcmp(key, "messages") == 0) {
-            saw_messages = true;
-            ok = read_messages(&json, chat);
-        } else if (strcmp(key, "model") == 0 && lt_json_peek(&json) == '"') {
-            ok = lt_json_read_short(&json, chat->model, sizeof(chat->model));
-        } else if (strcmp(key, "stream") == 0) {
-            ok = lt_json_read_bool(&json, &chat->stream) || lt_json_skip(&json);
-        } else if (strcmp(key, "stream_options") == 0) {
-            ok = read_stream_options(&json, chat);
-        } else {
-            ok = lt_json_skip(&json);
-        }
-        if (!ok) {
-            return -1;
-        }
-    }
-    return next == LT_JSON_END && saw_messages ? 0 : -1;
+    lt_buffer_free(&walk.text);
+    return ok ? 0 : -1;
 }
 
 void stub_chat_finish(struct stub_chat *chat)

@@ -239,6 +239,14 @@ static void linger(struct stub_conn *conn, uint64_t now_us)
     lt_timers_arm(&conn->server->timers, &conn->timer, now_us + LINGER_US);
 }
 
+static void count_stream(struct stub_server *server)
+{
+    server->active_streams++;
+    if (server->counters.max_active_streams < server->active_streams) {
+        server->counters.max_active_streams = server->active_streams;
+    }
+}
+
 /** Looks for a complete request. False: nothing to do before more input comes. */
 static bool take_request(struct stub_conn *conn, uint64_t now_us)
 {
@@ -261,7 +269,7 @@ static bool take_request(struct stub_conn *conn, uint64_t now_us)
         if (stub_routes_answer(conn->server, &http->request, &conn->out, &conn->player, now_us)) {
             conn->phase = PLAYING;
             conn->piece_sizes.state = (uint64_t)conn->player.reply.script.split_seed;
-            conn->server->active_streams++;
+            count_stream(conn->server);
         } else {
             conn->last_reply = !conn->keep_alive;
         }

@@ -1,7 +1,7 @@
 /*
  * Requests in, replies out, as bytes.
  *
- * Happy path: find the blank line -> request line -> the four headers that matter -> body by length
+ * Happy path: find the blank line -> request line -> the headers that matter -> body by length
  * or by chunks -> READY.
  * Failure: BROKEN with 400 (framing), 413 (body too long) or 431 (head too long).
  * Thread: one at a time. Ownership: see stub_http.h.
@@ -100,6 +100,10 @@ static bool read_header(struct stub_http *http, const char *line, const char *en
         }
     } else if (name_is(line, colon, "expect")) {
         http->expects_continue = true;
+    } else if (name_is(line, colon, "authorization") || name_is(line, colon, "x-api-key")) {
+        http->request.has_key = true;
+    } else if (name_is(line, colon, "anthropic-version")) {
+        http->request.has_anthropic_version = true;
     }
     return true;
 }

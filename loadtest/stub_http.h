@@ -22,6 +22,8 @@ struct stub_request {
     size_t body_len;
     bool keep_alive;
     bool http_1_0; /* such a client knows no chunked encoding */
+    bool has_key;  /* authorization or x-api-key */
+    bool has_anthropic_version;
 };
 
 enum stub_http_result {

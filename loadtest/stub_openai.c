@@ -7,16 +7,8 @@
  * Failure: none. Thread: one at a time. Ownership: writes into the reply's buffers only.
  */
 #include <inttypes.h>
-#include <string.h>
 
 #include "stub_dialect.h"
-
-static void append_quoted(struct lt_buffer *out, const char *text)
-{
-    lt_buffer_append(out, "\"", 1);
-    lt_buffer_append_json(out, text, strlen(text));
-    lt_buffer_append(out, "\"", 1);
-}
 
 static void append_usage(struct lt_buffer *out, const struct stub_reply *reply)
 {
@@ -31,10 +23,10 @@ static void append_identity(struct lt_buffer *out, const struct stub_reply *repl
                             const char *object)
 {
     lt_buffer_append_str(out, "{\"id\":");
-    append_quoted(out, reply->id);
+    lt_buffer_append_quoted(out, reply->id);
     lt_buffer_appendf(out, ",\"object\":\"%s\",\"created\":%" PRId64 ",\"model\":", object,
                       reply->created_s);
-    append_quoted(out, reply->model);
+    lt_buffer_append_quoted(out, reply->model);
     lt_buffer_append_str(out, ",\"choices\":[");
 }
 
@@ -57,7 +49,7 @@ static void send_delta(struct stub_reply *reply, const char *finish)
     struct lt_buffer *json = &reply->json;
     lt_buffer_append_str(json, "},\"finish_reason\":");
     if (finish != NULL) {
-        append_quoted(json, finish);
+        lt_buffer_append_quoted(json, finish);
     } else {
         lt_buffer_append_str(json, "null");
     }
@@ -82,7 +74,7 @@ static void begin(struct stub_reply *reply)
 static void send_text(struct stub_reply *reply, const char *key, const struct lt_buffer *text)
 {
     open_delta(reply);
-    append_quoted(&reply->json, key);
+    lt_buffer_append_quoted(&reply->json, key);
     lt_buffer_append(&reply->json, ":\"", 2);
     lt_buffer_append(&reply->json, text->base, text->len);
     lt_buffer_append(&reply->json, "\"", 1);
@@ -122,17 +114,8 @@ static const char *finish_reason(const struct stub_reply *reply)
     return reply->script.tool_calls ? "tool_calls" : "stop";
 }
 
-static void finish(struct stub_reply *reply)
+static void send_usage(struct stub_reply *reply)
 {
-    open_delta(reply);
-    send_delta(reply, finish_reason(reply));
-}
-
-static void usage(struct stub_reply *reply)
-{
-    if (!reply->include_usage || reply->script.no_usage) {
-        return;
-    }
     reply->json.len = 0;
     lt_buffer_append(&reply->json, reply->opening.base, reply->opening.len);
     lt_buffer_append_str(&reply->json, "],");
@@ -141,9 +124,26 @@ static void usage(struct stub_reply *reply)
     stub_frame_event(&reply->frame, NULL, reply->json.base, reply->json.len);
 }
 
+static void finish(struct stub_reply *reply)
+{
+    if (!reply->script.no_finish) {
+        open_delta(reply);
+        send_delta(reply, finish_reason(reply));
+    }
+    if (reply->include_usage && !reply->script.no_usage) {
+        send_usage(reply);
+    }
+}
+
 static void done(struct stub_reply *reply)
 {
     stub_frame_event(&reply->frame, NULL, "[DONE]", 6);
+}
+
+static void malformed(struct stub_reply *reply)
+{
+    static const char torn[] = "{\"id\":\"chatcmpl-0\",\"choices\":[{\"delta\":{\"content\":\"to";
+    stub_frame_event(&reply->frame, NULL, torn, sizeof(torn) - 1);
 }
 
 static void refusal(int status, const char *message, struct lt_buffer *body)
@@ -153,8 +153,16 @@ static void refusal(int status, const char *message, struct lt_buffer *body)
                        : status < 500  ? "invalid_request_error"
                                        : "server_error";
     lt_buffer_append_str(body, "{\"error\":{\"message\":");
-    append_quoted(body, message);
+    lt_buffer_append_quoted(body, message);
     lt_buffer_appendf(body, ",\"type\":\"%s\",\"param\":null,\"code\":%d}}", type, status);
+}
+
+static void quota(struct lt_buffer *body)
+{
+    lt_buffer_append_str(body,
+                         "{\"error\":{\"message\":\"You exceeded your current quota, please check "
+                         "your plan and billing details.\",\"type\":\"insufficient_quota\","
+                         "\"param\":null,\"code\":\"insufficient_quota\"}}");
 }
 
 static void error(struct stub_reply *reply)
@@ -162,6 +170,9 @@ static void error(struct stub_reply *reply)
     reply->json.len = 0;
     refusal(500, "scripted error in the middle of the stream", &reply->json);
     stub_frame_event(&reply->frame, NULL, reply->json.base, reply->json.len);
+    if (!reply->script.no_done) {
+        done(reply);
+    }
 }
 
 static void whole(struct stub_reply *reply, const struct lt_buffer *text, struct lt_buffer *body)
@@ -181,7 +192,7 @@ static void whole(struct stub_reply *reply, const struct lt_buffer *text, struct
                                    "\"{\\\"city\\\": \\\"Bern\\\"}\"}}]");
     }
     lt_buffer_append_str(body, "},\"finish_reason\":");
-    append_quoted(body, finish_reason(reply));
+    lt_buffer_append_quoted(body, finish_reason(reply));
     lt_buffer_append_str(body, "}]");
     if (!reply->script.no_usage) {
         lt_buffer_append_str(body, ",");
@@ -191,15 +202,18 @@ static void whole(struct stub_reply *reply, const struct lt_buffer *text, struct
 }
 
 const struct stub_dialect stub_openai = {
+    .id_prefix = "chatcmpl-",
+    .objection = NULL, /* the many servers of this dialect do not agree on any */
     .prepare = prepare,
     .begin = begin,
     .content = content,
     .reasoning = reasoning,
     .tool_call = tool_call,
     .finish = finish,
-    .usage = usage,
     .done = done,
+    .malformed = malformed,
     .error = error,
     .whole = whole,
     .refusal = refusal,
+    .quota = quota,
 };

@@ -45,7 +45,7 @@ void stub_player_start(struct stub_player *player, const struct stub_player_ask 
     if (reply->script.id[0] != 0) {
         strcpy(reply->id, reply->script.id);
     } else {
-        snprintf(reply->id, sizeof(reply->id), "chatcmpl-%" PRIu64, ask->number);
+        snprintf(reply->id, sizeof(reply->id), "%s%" PRIu64, ask->dialect->id_prefix, ask->number);
     }
     stub_answer_init(&player->answer, ask->script, ask->chat);
     reply->script.text = NULL; /* the message will be gone */
@@ -67,15 +67,45 @@ static uint64_t next_gap_us(struct stub_player *player)
 
 /* --- OPEN: everything that can happen instead of a stream --- */
 
+/** Needless headers of `head_bytes` in all, in lines of a length that no client minds. */
+static void append_padding(struct lt_buffer *headers, const struct stub_script *script)
+{
+    static const char name[] = "X-Padding: ";
+    enum { FRAME = sizeof(name) - 1 + 2, LINE = 1000 };
+    for (int64_t left = script->head_bytes; left > 0;) {
+        int64_t line = left < 2 * LINE ? left : LINE; /* the last one takes the rest along */
+        size_t value_len = line > FRAME ? (size_t)line - FRAME : 0;
+        lt_buffer_append_str(headers, name);
+        memset(lt_buffer_reserve(headers, value_len), 'x', value_len);
+        headers->len += value_len;
+        lt_buffer_append_str(headers, "\r\n");
+        left -= line;
+    }
+}
+
+/** A reply that is no stream, with the headers that the script adds. */
+static void respond(struct stub_player *player, int status, const char *type,
+                    const struct lt_buffer *body)
+{
+    struct lt_buffer headers = {0};
+    append_padding(&headers, &player->reply.script);
+    if (status >= 400 && player->reply.script.retry_after_s >= 0) {
+        lt_buffer_appendf(&headers, "Retry-After: %" PRId64 "\r\n",
+                          player->reply.script.retry_after_s);
+    }
+    lt_buffer_append(&headers, "", 1);
+    stub_http_respond(player->out, status, type, headers.base, body->base, body->len,
+                      player->keep_alive);
+    lt_buffer_free(&headers);
+    player->status = status;
+    player->outcome = STUB_PLAY_END;
+}
+
 static void refuse(struct stub_player *player, int status)
 {
     const struct stub_script *script = &player->reply.script;
-    char headers[64] = "";
     const char *type = "application/json";
     player->text.len = 0;
-    if (script->retry_after_s >= 0) {
-        snprintf(headers, sizeof(headers), "Retry-After: %" PRId64 "\r\n", script->retry_after_s);
-    }
     if (script->html) {
         type = "text/html";
         lt_buffer_appendf(&player->text,
@@ -84,13 +114,12 @@ static void refuse(struct stub_player *player, int status)
                           status, status, stub_http_reason(status));
     } else if (script->empty) {
         type = NULL;
+    } else if (script->quota) {
+        player->dialect->quota(&player->text);
     } else {
         player->dialect->refusal(status, "scripted refusal", &player->text);
     }
-    stub_http_respond(player->out, status, type, headers, player->text.base, player->text.len,
-                      player->keep_alive);
-    player->status = status;
-    player->outcome = STUB_PLAY_END;
+    respond(player, status, type, &player->text);
 }
 
 /** Without a stream all the pauses come before the head. */
@@ -120,11 +149,8 @@ static void play_whole(struct stub_player *player)
 {
     struct lt_buffer body = {0};
     player->dialect->whole(&player->reply, &player->text, &body);
-    stub_http_respond(player->out, 200, "application/json", "", body.base, body.len,
-                      player->keep_alive);
+    respond(player, 200, "application/json", &body);
     lt_buffer_free(&body);
-    player->status = 200;
-    player->outcome = STUB_PLAY_END;
 }
 
 static void play_open(struct stub_player *player)
@@ -134,8 +160,8 @@ static void play_open(struct stub_player *player)
         player->outcome = script->drop == STUB_CUT_RST ? STUB_PLAY_RST : STUB_PLAY_FIN;
         return;
     }
-    if (script->status >= 0 || script->html || script->empty) {
-        refuse(player, script->status >= 0 ? (int)script->status : 502);
+    if (script->status >= 0 || script->html || script->empty || script->quota) {
+        refuse(player, script->status >= 0 ? (int)script->status : script->quota ? 429 : 502);
         return;
     }
     if (!player->stream || script->json) {
@@ -144,6 +170,7 @@ static void play_open(struct stub_player *player)
     }
     lt_buffer_append_str(player->out, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                                       "Cache-Control: no-cache\r\n");
+    append_padding(player->out, script);
     if (!player->http_1_0) {
         lt_buffer_append_str(player->out, "Transfer-Encoding: chunked\r\n");
     }
@@ -204,15 +231,19 @@ static void say_noise(struct stub_player *player)
     }
 }
 
+static void end_stream(struct stub_player *player)
+{
+    stub_frame_end(&player->reply.frame);
+    player->outcome = STUB_PLAY_END;
+}
+
 /** What breaks after `sent` deltas. True: the step is over. */
 static bool strike(struct stub_player *player)
 {
     struct stub_script *script = &player->reply.script;
     if (script->malformed_after == player->sent) {
-        static const char torn[] =
-            "{\"id\":\"chatcmpl-0\",\"choices\":[{\"delta\":{\"content\":\"to";
         script->malformed_after = -1; /* once */
-        stub_frame_event(&player->reply.frame, NULL, torn, sizeof(torn) - 1);
+        player->dialect->malformed(&player->reply);
     }
     if (script->stall_after == player->sent) {
         player->due_us = LT_NEVER_US;
@@ -222,7 +253,7 @@ static bool strike(struct stub_player *player)
         player->outcome = STUB_PLAY_RST;
     } else if (script->error_after == player->sent) {
         player->dialect->error(&player->reply);
-        player->step = STUB_STEP_DONE;
+        end_stream(player);
     } else {
         return false;
     }
@@ -252,10 +283,7 @@ static void play_finish(struct stub_player *player)
     if (player->reply.script.tool_calls) {
         player->dialect->tool_call(&player->reply);
     }
-    if (!player->reply.script.no_finish) {
-        player->dialect->finish(&player->reply);
-    }
-    player->dialect->usage(&player->reply);
+    player->dialect->finish(&player->reply);
     player->step = STUB_STEP_DONE;
 }
 
@@ -264,8 +292,7 @@ static void play_done(struct stub_player *player)
     if (!player->reply.script.no_done) {
         player->dialect->done(&player->reply);
     }
-    stub_frame_end(&player->reply.frame);
-    player->outcome = STUB_PLAY_END;
+    end_stream(player);
 }
 
 static void play_step(struct stub_player *player)

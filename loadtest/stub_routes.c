@@ -57,6 +57,7 @@ static void remember(struct exchange *x)
 {
     struct stub_server *server = x->server;
     server->counters.requests++;
+    server->counters.requests_with_key += x->request->has_key;
     server->counters.last_request_bytes = x->request->body_len;
     server->last_head.len = server->last_body.len = 0;
     lt_buffer_append(&server->last_head, x->request->head, x->request->head_len);
@@ -68,13 +69,19 @@ static bool answer_chat(struct exchange *x, const struct stub_dialect *dialect)
     struct stub_server *server = x->server;
     struct stub_chat chat = {0};
     struct stub_script script = server->presets;
-    char error[STUB_SCRIPT_ERROR_MAX] = "the body is not a chat request in JSON";
+    char script_error[STUB_SCRIPT_ERROR_MAX];
     remember(x);
-    bool ok = stub_chat_parse(x->request->body, x->request->body_len, &chat) == 0 &&
-              stub_script_parse(&script, chat.user_text.base, chat.user_text.len, error) == 0;
-    if (!ok) {
+    const char *objection = "the body is not a chat request in JSON";
+    if (stub_chat_parse(x->request->body, x->request->body_len, &chat) == 0) {
+        objection = dialect->objection != NULL ? dialect->objection(x->request, &chat) : NULL;
+        if (objection == NULL && stub_script_parse(&script, chat.user_text.base, chat.user_text.len,
+                                                   script_error) != 0) {
+            objection = script_error;
+        }
+    }
+    if (objection != NULL) {
         server->counters.refused++;
-        refuse(x, dialect, 400, error);
+        refuse(x, dialect, 400, objection);
     } else {
         bool elsewhere = script.at_port >= 0 && script.at_port != server->port;
         if (elsewhere || (script.times >= 0 && !strikes_again(server, &script))) {
@@ -93,12 +100,17 @@ static bool answer_chat(struct exchange *x, const struct stub_dialect *dialect)
         stub_player_start(x->player, &ask, x->out, x->now_us);
     }
     stub_chat_finish(&chat);
-    return ok;
+    return objection == NULL;
 }
 
 static bool answer_openai_chat(struct exchange *x)
 {
     return answer_chat(x, &stub_openai);
+}
+
+static bool answer_anthropic_chat(struct exchange *x)
+{
+    return answer_chat(x, &stub_anthropic);
 }
 
 static bool answer_models(struct exchange *x)
@@ -120,7 +132,9 @@ static bool answer_stats(struct exchange *x)
         uint64_t value;
     } rows[] = {
         {"requests", server->counters.requests},
+        {"requests_with_key", server->counters.requests_with_key},
         {"active_streams", server->active_streams},
+        {"max_active_streams", server->counters.max_active_streams},
         {"completed", server->counters.completed},
         {"refused", server->counters.refused},
         {"cut", server->counters.cut},
@@ -162,7 +176,7 @@ static bool answer_last_head(struct exchange *x)
 static bool answer_reset(struct exchange *x)
 {
     struct stub_server *server = x->server;
-    server->counters = (struct stub_counters){0};
+    server->counters = (struct stub_counters){.max_active_streams = server->active_streams};
     server->strikes_used = 0;
     server->last_head.len = server->last_body.len = 0;
     return answer_stats(x);
@@ -174,6 +188,7 @@ static const struct {
     bool (*answer)(struct exchange *x);
 } routes[] = {
     {"POST", "/v1/chat/completions", answer_openai_chat},
+    {"POST", "/v1/messages", answer_anthropic_chat},
     {"GET", "/v1/models", answer_models},
     {"GET", "/stats", answer_stats},
     {"GET", "/last", answer_last},

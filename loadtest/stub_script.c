@@ -60,6 +60,8 @@ static const struct directive directives[] = {
     {"retry_after", COUNT, AT(retry_after_s), COUNT_MAX},
     {"html", FLAG, AT(html), 0},
     {"empty", FLAG, AT(empty), 0},
+    {"quota", FLAG, AT(quota), 0},
+    {"head_bytes", COUNT, AT(head_bytes), STUB_SCRIPT_BYTES_MAX},
     {"drop", CUT, AT(drop), 0},
     {"stall_after", COUNT, AT(stall_after), COUNT_MAX},
     {"fin_after", COUNT, AT(fin_after), COUNT_MAX},
@@ -260,8 +262,9 @@ int stub_script_parse(struct stub_script *script, const char *message, size_t le
     if (read_items(script, items, end, ret_error) != 0) {
         return -1;
     }
-    if (script->status >= 0 && script->status < 400) {
-        snprintf(ret_error, STUB_SCRIPT_ERROR_MAX, "stub directive status: 400 to 599");
+    if (script->status >= 0 && script->status < 400 && !(script->status == 200 && script->html)) {
+        snprintf(ret_error, STUB_SCRIPT_ERROR_MAX,
+                 "stub directive status: 400 to 599, or 200 with html");
         return -1;
     }
     return 0;
@@ -271,7 +274,8 @@ void stub_script_clear_faults(struct stub_script *script)
 {
     script->delay_us = script->first_us = script->role_then_us = 0;
     script->status = script->retry_after_s = -1;
-    script->html = script->empty = script->json = false;
+    script->html = script->empty = script->quota = script->json = false;
+    script->head_bytes = -1;
     script->drop = script->half_dead = STUB_CUT_NONE;
     script->stall_after = script->fin_after = script->rst_after = -1;
     script->error_after = script->malformed_after = -1;

@@ -42,10 +42,11 @@ struct stub_script {
 
     /* refused instead of answered */
     int64_t status, retry_after_s;
-    bool html, empty;
+    bool html, empty, quota;
     enum stub_cut drop; /* closed without one byte of answer */
 
     /* broken on the way */
+    int64_t head_bytes; /* of needless headers */
     int64_t stall_after, fin_after, rst_after, error_after, malformed_after;
     bool no_done, no_finish;
     enum stub_cut half_dead; /* how the kept connection dies when the next request arrives */

@@ -19,6 +19,8 @@ struct stub_counters {
     uint64_t refused;   /* answered to the end, another status */
     uint64_t cut;       /* closed or reset by the script */
     uint64_t aborted_by_client;
+    uint64_t max_active_streams;
+    uint64_t requests_with_key; /* chat requests with an authorization or x-api-key header */
     uint64_t accepted_connections;
     uint64_t last_request_bytes; /* body of the last chat request */
     uint64_t tokens_sent;        /* content and reasoning deltas of finished answers */

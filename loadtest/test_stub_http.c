@@ -1,15 +1,15 @@
-/* Requests: split anywhere they are the same request; and the chat in them is found. */
+/* Requests: split anywhere they are the same request. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "random.h"
-#include "stub_chat.h"
 #include "stub_http.h"
 
 static const char WITH_LENGTH[] = "POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: a\r\n"
@@ -107,64 +107,14 @@ static void broken_requests_have_a_status(void **state)
     free(endless);
 }
 
-static void chat_is_understood(void **state)
-{
-    (void)state;
-    static const char body[] =
-        "{ \"messages\" : [ {\"content\":\"you are\",\"role\":\"system\"},"
-        "{\"role\":\"user\",\"content\":\"first\"}, {\"role\":\"assistant\",\"content\":null,"
-        "\"tool_calls\":[{\"a\":[1,2,{\"b\":\"]}\"}]}]},"
-        "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"caf\\u00e9 \"},"
-        "{\"type\":\"image_url\",\"image_url\":{\"url\":\"x\"}},"
-        "{\"type\":\"text\",\"text\":\"\\ud83d\\ude00 \\ud83d!\"}]}],"
-        "\"stream\":true,\"model\":\"m\\\"1\",\"temperature\":-0.5e3,"
-        "\"stream_options\":{\"x\":1,\"include_usage\":true}}";
-    static const char user_text[] = "café 😀 \xef\xbf\xbd!";
-    struct stub_chat chat = {0};
-    assert_int_equal(stub_chat_parse(body, strlen(body), &chat), 0);
-    assert_int_equal(chat.messages, 4);
-    assert_int_equal(chat.roles.len, strlen("system,user,assistant,user"));
-    assert_memory_equal(chat.roles.base, "system,user,assistant,user", chat.roles.len);
-    assert_int_equal(chat.user_text.len, strlen(user_text));
-    assert_memory_equal(chat.user_text.base, user_text, strlen(user_text));
-    assert_string_equal(chat.model, "m\"1");
-    assert_true(chat.stream);
-    assert_true(chat.include_usage);
-    stub_chat_finish(&chat);
-}
-
-static void no_chat_is_refused(void **state)
-{
-    (void)state;
-    static const char *const bodies[] = {
-        "",
-        "[]",
-        "{",
-        "{}",
-        "{\"messages\":{}}",
-        "{\"messages\":[1]}",
-        "{\"messages\":[{]}",
-        "{\"messages\":[{\"content\":\"\\u12",
-        "{\"messages\":[] \"a\":1}",
-    };
-    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
-        struct stub_chat chat = {0};
-        assert_int_equal(stub_chat_parse(bodies[i], strlen(bodies[i]), &chat), -1);
-        stub_chat_finish(&chat);
-    }
-}
-
 /** Copies exactly `len` bytes, so that a sanitizer sees one byte too far. */
 static void parse_copy(const char *bytes, size_t len)
 {
     char *copy = malloc(len != 0 ? len : 1);
-    struct stub_chat chat = {0};
     struct stub_http http = {0};
     assert_non_null(copy);
     memcpy(copy, bytes, len);
-    (void)stub_chat_parse(copy, len, &chat);
     (void)stub_http_read(&http, copy, len);
-    stub_chat_finish(&chat);
     stub_http_finish(&http);
     free(copy);
 }
@@ -172,21 +122,41 @@ static void parse_copy(const char *bytes, size_t len)
 static void garbage_never_reads_outside(void **state)
 {
     (void)state;
-    static const char seed[] = "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
-                               "\"text\":\"a\\ud83d\\ude00\\n\"}]}],\"stream\":true}";
-    static const char letters[] = "{}[]\",:\\u0d8e\r\n tf\x80";
+    static const char letters[] = ":;0d\r\n 1\t\x80";
     struct lt_random random = {11};
     for (int round = 0; round < 20000; round++) {
-        char text[sizeof(seed)];
-        memcpy(text, seed, sizeof(seed));
+        char text[sizeof(WITH_CHUNKS)];
+        memcpy(text, WITH_CHUNKS, sizeof(text));
         for (uint64_t n = lt_random_below(&random, 4); n != 0; n--) {
-            text[lt_random_below(&random, sizeof(seed))] =
+            text[lt_random_below(&random, sizeof(text))] =
                 letters[lt_random_below(&random, sizeof(letters))];
         }
-        parse_copy(text, (size_t)lt_random_below(&random, sizeof(seed)));
+        parse_copy(text, (size_t)lt_random_below(&random, sizeof(text)));
     }
     for (size_t n = 0; n < sizeof(WITH_CHUNKS); n++) {
         parse_copy(WITH_CHUNKS, n);
+    }
+}
+
+static void headers_of_interest_are_noticed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *header;
+        bool has_key, has_anthropic_version;
+    } rows[] = {
+        {"Accept: */*", false, false},
+        {"authorization: Bearer k", true, false},
+        {"X-API-Key: k", true, false},
+        {"Anthropic-Version: 2023-06-01", false, true},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[128];
+        struct stub_http http = {0};
+        int n = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n%s\r\n\r\n", rows[i].header);
+        assert_int_equal(stub_http_read(&http, text, (size_t)n), STUB_HTTP_READY);
+        assert_int_equal(http.request.has_key, rows[i].has_key);
+        assert_int_equal(http.request.has_anthropic_version, rows[i].has_anthropic_version);
     }
 }
 
@@ -197,8 +167,7 @@ int main(void)
         cmocka_unit_test(pipelined_requests_are_told_apart),
         cmocka_unit_test(expectation_is_reported_once),
         cmocka_unit_test(broken_requests_have_a_status),
-        cmocka_unit_test(chat_is_understood),
-        cmocka_unit_test(no_chat_is_refused),
+        cmocka_unit_test(headers_of_interest_are_noticed),
         cmocka_unit_test(garbage_never_reads_outside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

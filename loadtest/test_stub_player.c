@@ -8,80 +8,8 @@
 
 #include <cmocka.h>
 
-#include "chunk_decoder.h"
 #include "clock.h"
-#include "stub_player.h"
-
-static struct stub_player player;
-static struct lt_buffer out;
-
-static void start(const char *message, bool stream, uint64_t now_us)
-{
-    char error[STUB_SCRIPT_ERROR_MAX];
-    struct stub_script script;
-    struct stub_chat chat = {.messages = 1, .model = "m", .stream = stream, .include_usage = true};
-    stub_script_init(&script);
-    lt_buffer_append_str(&chat.user_text, message);
-    lt_buffer_append_str(&chat.roles, "user");
-    assert_int_equal(stub_script_parse(&script, message, strlen(message), error), 0);
-    struct stub_player_ask ask = {
-        .dialect = &stub_openai,
-        .script = &script,
-        .chat = &chat,
-        .number = 1,
-        .created_s = 1,
-        .request_bytes = 12,
-        .keep_alive = true,
-    };
-    stub_player_start(&player, &ask, &out, now_us);
-    stub_chat_finish(&chat);
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    stub_player_finish(&player);
-    lt_buffer_free(&out);
-    return 0;
-}
-
-static int clear(void **state)
-{
-    (void)state;
-    memset(&player, 0, sizeof(player));
-    memset(&out, 0, sizeof(out));
-    return 0;
-}
-
-/** Plays to the end without pauses. */
-static enum stub_play play_all(uint64_t now_us)
-{
-    enum stub_play outcome;
-    while ((outcome = stub_player_run(&player, now_us)) == STUB_PLAY_MORE) {
-    }
-    return outcome;
-}
-
-/** The decoded body in `out`; `ret_whole` says whether the last chunk was there. */
-static struct lt_buffer body(bool *ret_whole)
-{
-    struct lt_chunk_decoder decoder = {0};
-    struct lt_buffer text = {0};
-    lt_buffer_append(&out, "", 1);
-    const char *at = strstr(out.base, "\r\n\r\n") + 4;
-    const char *end = out.base + out.len - 1;
-    while (at < end) {
-        const char *run;
-        size_t run_len;
-        ssize_t used = lt_chunk_decoder_read(&decoder, at, (size_t)(end - at), &run, &run_len);
-        assert_true(used > 0);
-        lt_buffer_append(&text, run, run_len);
-        at += used;
-    }
-    lt_buffer_append(&text, "", 1);
-    *ret_whole = lt_chunk_decoder_done(&decoder);
-    return text;
-}
+#include "test_play.h"
 
 #define OPENING                                                                                    \
     "{\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\","            \
@@ -95,22 +23,14 @@ static const char TWO_TOKENS[] = DELTA("\"role\":\"assistant\",\"content\":\"\""
                               "tokens\":2,\"total_tokens\":5}}\n\n"
                               "data: [DONE]\n\n";
 
-static void assert_body_is(const char *expected)
-{
-    bool whole;
-    struct lt_buffer text = body(&whole);
-    assert_string_equal(text.base, expected);
-    assert_true(whole);
-    lt_buffer_free(&text);
-}
-
 static void the_whole_stream(void **state)
 {
     (void)state;
-    start("[[stub tokens=2 id=x]]", true, 0);
+    play_start(&stub_openai, "[[stub tokens=2 id=x]]", true, 0);
     assert_int_equal(play_all(0), STUB_PLAY_END);
-    assert_non_null(strstr(out.base, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
-    assert_body_is(TWO_TOKENS);
+    assert_non_null(
+        strstr(play.out.base, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
+    play_assert_body(TWO_TOKENS);
 }
 
 static void bytes_and_splits_change_only_the_framing(void **state)
@@ -122,18 +42,18 @@ static void bytes_and_splits_change_only_the_framing(void **state)
         "[[stub tokens=2 id=x split=2]]",
     };
     for (size_t i = 0; i < 3; i++) {
-        start(messages[i], true, 0);
+        play_start(&stub_openai, messages[i], true, 0);
         assert_int_equal(play_all(0), STUB_PLAY_END);
-        assert_body_is(TWO_TOKENS);
-        stop(NULL);
-        clear(NULL);
+        play_assert_body(TWO_TOKENS);
+        play_teardown(NULL);
+        play_setup(NULL);
     }
 }
 
 static void every_pause_is_kept(void **state)
 {
     (void)state;
-    start("[[stub tokens=2 delay=10 first=20 role_then=30 gap=5]]", true, 1000);
+    play_start(&stub_openai, "[[stub tokens=2 delay=10 first=20 role_then=30 gap=5]]", true, 1000);
     static const struct {
         uint64_t now_us;
         const char *appears;
@@ -144,13 +64,14 @@ static void every_pause_is_kept(void **state)
     uint64_t wake_us = 1000;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         assert_int_equal(wake_us, rows[i].now_us);
-        assert_int_equal(stub_player_run(&player, wake_us - (i != 0)), STUB_PLAY_WAIT);
-        assert_true(rows[i].appears == NULL || out.base == NULL ||
-                    memmem(out.base, out.len, rows[i].appears, strlen(rows[i].appears)) == NULL);
-        assert_int_equal(stub_player_run(&player, wake_us), STUB_PLAY_WAIT);
-        assert_true(rows[i].appears == NULL ||
-                    memmem(out.base, out.len, rows[i].appears, strlen(rows[i].appears)) != NULL);
-        wake_us = player.wake_us;
+        assert_int_equal(stub_player_run(&play.player, wake_us - (i != 0)), STUB_PLAY_WAIT);
+        assert_true(rows[i].appears == NULL || play.out.base == NULL ||
+                    memmem(play.out.base, play.out.len, rows[i].appears, strlen(rows[i].appears)) ==
+                        NULL);
+        assert_int_equal(stub_player_run(&play.player, wake_us), STUB_PLAY_WAIT);
+        assert_true(rows[i].appears == NULL || memmem(play.out.base, play.out.len, rows[i].appears,
+                                                      strlen(rows[i].appears)) != NULL);
+        wake_us = play.player.wake_us;
     }
     assert_int_equal(play_all(71000), STUB_PLAY_END);
 }
@@ -158,21 +79,21 @@ static void every_pause_is_kept(void **state)
 static void late_wakeups_do_not_drift(void **state)
 {
     (void)state;
-    start("[[stub tokens=10 gap=5]]", true, 0);
-    assert_int_equal(stub_player_run(&player, 7000), STUB_PLAY_WAIT);
-    assert_int_equal(player.wake_us, 10000);
+    play_start(&stub_openai, "[[stub tokens=10 gap=5]]", true, 0);
+    assert_int_equal(stub_player_run(&play.player, 7000), STUB_PLAY_WAIT);
+    assert_int_equal(play.player.wake_us, 10000);
 }
 
 static void silence_is_filled_with_comments(void **state)
 {
     (void)state;
-    start("[[stub tokens=1 stall_after=0 comments=15]]", true, 0);
-    assert_int_equal(stub_player_run(&player, 0), STUB_PLAY_WAIT);
-    assert_int_equal(player.wake_us, 15000);
-    size_t before = out.len;
-    assert_int_equal(stub_player_run(&player, 15000), STUB_PLAY_WAIT);
-    assert_int_equal(player.wake_us, 30000);
-    assert_int_equal(out.len - before, strlen("f\r\n: keep-alive\n\n\n\r\n"));
+    play_start(&stub_openai, "[[stub tokens=1 stall_after=0 comments=15]]", true, 0);
+    assert_int_equal(stub_player_run(&play.player, 0), STUB_PLAY_WAIT);
+    assert_int_equal(play.player.wake_us, 15000);
+    size_t before = play.out.len;
+    assert_int_equal(stub_player_run(&play.player, 15000), STUB_PLAY_WAIT);
+    assert_int_equal(play.player.wake_us, 30000);
+    assert_int_equal(play.out.len - before, strlen("f\r\n: keep-alive\n\n\n\r\n"));
 }
 
 static void cuts_come_after_their_token(void **state)
@@ -189,20 +110,20 @@ static void cuts_come_after_their_token(void **state)
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         bool whole;
-        start(rows[i].message, true, 0);
+        play_start(&stub_openai, rows[i].message, true, 0);
         assert_int_equal(play_all(1000), rows[i].outcome);
-        struct lt_buffer text = body(&whole);
+        struct lt_buffer text = play_body(&whole);
         assert_false(whole);
         assert_non_null(strstr(text.base, "\" tok1\""));
         assert_null(strstr(text.base, "tok2"));
         assert_null(strstr(text.base, "\"stop\""));
         lt_buffer_free(&text);
-        stop(NULL);
-        clear(NULL);
+        play_teardown(NULL);
+        play_setup(NULL);
     }
-    start("[[stub stall_after=0]]", true, 0);
+    play_start(&stub_openai, "[[stub stall_after=0]]", true, 0);
     assert_int_equal(play_all(1000), STUB_PLAY_WAIT);
-    assert_int_equal(player.wake_us, LT_NEVER_US);
+    assert_int_equal(play.player.wake_us, LT_NEVER_US);
 }
 
 static void endings_that_lack_something(void **state)
@@ -215,6 +136,9 @@ static void endings_that_lack_something(void **state)
         {"[[stub tokens=1 no_finish]]", "[DONE]", "\"stop\""},
         {"[[stub tokens=1 no_usage]]", "[DONE]", "\"usage\""},
         {"[[stub tokens=3 error_after=1]]", "{\"error\":", "tok1"},
+        {"[[stub tokens=3 error_after=1]]", "[DONE]", "\"stop\""},
+        {"[[stub tokens=1 pings]]", "event: ping\ndata: {", ": keep-alive"},
+        {"[[stub tokens=1 comments]]", ": keep-alive\n\n\n", "event: ping"},
         {"[[stub tokens=1 finish=length]]", "\"length\"", "\"stop\""},
         {"[[stub tool_calls]]", "\"tool_calls\":[{\"index\":0", "You said"},
         {"[[stub reasoning=1 reasoning_key=reasoning tokens=1]]", "{\"reasoning\":\"think0\"}",
@@ -229,66 +153,140 @@ static void endings_that_lack_something(void **state)
         {"[[stub tokens=1 malformed=0]]", ":\"to\n\n", "nothing"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        bool whole;
-        start(rows[i].message, true, 0);
-        assert_int_equal(play_all(0), STUB_PLAY_END);
-        struct lt_buffer text = body(&whole);
-        assert_true(whole);
-        assert_non_null(strstr(text.base, rows[i].present));
-        assert_null(strstr(text.base, rows[i].absent));
-        lt_buffer_free(&text);
-        stop(NULL);
-        clear(NULL);
+        play_assert_stream(&stub_openai, rows[i].message, rows[i].present, rows[i].absent);
     }
 }
 
 static void bursts_are_bounded(void **state)
 {
     (void)state;
-    start("[[stub tokens=100000]]", true, 0);
-    assert_int_equal(stub_player_run(&player, 0), STUB_PLAY_MORE);
-    assert_in_range(out.len, 64 * 1024, 66 * 1024);
-    lt_buffer_consume(&out, out.len);
-    assert_int_equal(stub_player_run(&player, 0), STUB_PLAY_MORE);
-    assert_in_range(out.len, 64 * 1024, 66 * 1024);
+    play_start(&stub_openai, "[[stub tokens=100000]]", true, 0);
+    assert_int_equal(stub_player_run(&play.player, 0), STUB_PLAY_MORE);
+    assert_in_range(play.out.len, 64 * 1024, 66 * 1024);
+    lt_buffer_consume(&play.out, play.out.len);
+    assert_int_equal(stub_player_run(&play.player, 0), STUB_PLAY_MORE);
+    assert_in_range(play.out.len, 64 * 1024, 66 * 1024);
 }
 
 static void without_stream_it_is_one_object(void **state)
 {
     (void)state;
-    start("[[stub tokens=3 gap=10 first=5]]", false, 0);
-    assert_int_equal(stub_player_run(&player, 0), STUB_PLAY_WAIT);
-    assert_int_equal(player.wake_us, 35000);
-    assert_int_equal(out.len, 0);
+    play_start(&stub_openai, "[[stub tokens=3 gap=10 first=5]]", false, 0);
+    assert_int_equal(stub_player_run(&play.player, 0), STUB_PLAY_WAIT);
+    assert_int_equal(play.player.wake_us, 35000);
+    assert_int_equal(play.out.len, 0);
     assert_int_equal(play_all(35000), STUB_PLAY_END);
-    lt_buffer_append(&out, "", 1);
-    assert_non_null(strstr(out.base, "\"content\":\"tok0 tok1 tok2\"},\"finish_reason\":\"stop\""));
+    lt_buffer_append(&play.out, "", 1);
+    assert_non_null(
+        strstr(play.out.base, "\"content\":\"tok0 tok1 tok2\"},\"finish_reason\":\"stop\""));
 }
 
 static void refusals_are_whole_replies(void **state)
 {
     (void)state;
-    start("[[stub status=429 retry_after=7]]", true, 0);
+    static const struct {
+        const char *message, *head, *header, *body;
+    } rows[] = {
+        {"[[stub status=429 retry_after=7]]", "HTTP/1.1 429 Too Many Requests\r\n",
+         "\r\nRetry-After: 7\r\n",
+         "\r\n\r\n{\"error\":{\"message\":\"scripted refusal\",\"type\":"
+         "\"rate_limit_error\",\"param\":null,\"code\":429}}"},
+        {"[[stub status=503 retry_after=1]]", "HTTP/1.1 503 Service Unavailable\r\n",
+         "\r\nRetry-After: 1\r\n", "\"server_error\""},
+        {"[[stub quota]]", "HTTP/1.1 429 Too Many Requests\r\n", "application/json",
+         "\"code\":\"insufficient_quota\""},
+        {"[[stub quota status=402]]", "HTTP/1.1 402 Payment Required\r\n", "application/json",
+         "\"type\":\"insufficient_quota\""},
+        {"[[stub html]]", "HTTP/1.1 502 Bad Gateway\r\n", "text/html", "<h1>502 Bad Gateway</h1>"},
+        {"[[stub html status=200]]", "HTTP/1.1 200 OK\r\n", "text/html", "<h1>200 OK</h1>"},
+        {"[[stub empty]]", "HTTP/1.1 502 Bad Gateway\r\n", "Content-Length: 0\r\n", ""},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        play_start(&stub_openai, rows[i].message, true, 0);
+        assert_int_equal(play_all(0), STUB_PLAY_END);
+        lt_buffer_append(&play.out, "", 1);
+        assert_ptr_equal(strstr(play.out.base, rows[i].head), play.out.base);
+        assert_non_null(strstr(play.out.base, rows[i].header));
+        assert_non_null(strstr(play.out.base, rows[i].body));
+        play_teardown(NULL);
+        play_setup(NULL);
+    }
+}
+
+static size_t head_len(const char *message, bool stream)
+{
+    play_start(&stub_openai, message, stream, 0);
     assert_int_equal(play_all(0), STUB_PLAY_END);
-    lt_buffer_append(&out, "", 1);
-    assert_ptr_equal(strstr(out.base, "HTTP/1.1 429 Too Many Requests\r\n"), out.base);
-    assert_non_null(strstr(out.base, "\r\nRetry-After: 7\r\n"));
-    assert_non_null(strstr(out.base, "\"rate_limit_error\""));
+    const char *blank = memmem(play.out.base, play.out.len, "\r\n\r\n", 4);
+    size_t len = (size_t)(blank - play.out.base);
+    play_teardown(NULL);
+    play_setup(NULL);
+    return len;
+}
+
+static void heads_grow_by_the_bytes_asked_for(void **state)
+{
+    (void)state;
+    size_t stream_len = head_len("[[stub tokens=1]]", true);
+    size_t whole_len = head_len("[[stub tokens=1]]", false);
+    size_t refused_len = head_len("[[stub status=500]]", true);
+    assert_int_equal(head_len("[[stub tokens=1 head_bytes=0]]", true), stream_len);
+    assert_int_equal(head_len("[[stub tokens=1 head_bytes=13]]", true), stream_len + 13);
+    assert_int_equal(head_len("[[stub tokens=1 head_bytes=1999]]", true), stream_len + 1999);
+    assert_int_equal(head_len("[[stub tokens=1 head_bytes=400000]]", true), stream_len + 400000);
+    assert_int_equal(head_len("[[stub tokens=1 head_bytes=2000]]", false), whole_len + 2000);
+    assert_int_equal(head_len("[[stub status=500 head_bytes=2001]]", true), refused_len + 2001);
+}
+
+static void one_line_can_be_a_mebibyte(void **state)
+{
+    (void)state;
+    bool whole;
+    play_start(&stub_openai, "[[stub bigline=1048576 tokens=1]]", true, 0);
+    assert_int_equal(play_all(0), STUB_PLAY_END);
+    struct lt_buffer text = play_body(&whole);
+    const char *line = strstr(text.base, "xxx");
+    assert_non_null(line);
+    assert_int_equal(strspn(line, "x"), 1048576);
+    lt_buffer_free(&text);
+}
+
+/** `utf8` and `bytes` together: some chunk begins in the middle of a character. */
+static void characters_are_cut(void **state)
+{
+    (void)state;
+    play_start(&stub_openai, "[[stub utf8 bytes]]", true, 0);
+    assert_int_equal(play_all(0), STUB_PLAY_END);
+    assert_non_null(memmem(play.out.base, play.out.len, "\r\n1\r\n\xc3\r\n1\r\n\xbc\r\n", 14));
+}
+
+static void dropped_without_a_byte(void **state)
+{
+    (void)state;
+    play_start(&stub_openai, "[[stub drop=fin]]", true, 0);
+    assert_int_equal(play_all(0), STUB_PLAY_FIN);
+    assert_int_equal(play.out.len, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_whole_stream, clear, stop),
-        cmocka_unit_test_setup_teardown(bytes_and_splits_change_only_the_framing, clear, stop),
-        cmocka_unit_test_setup_teardown(every_pause_is_kept, clear, stop),
-        cmocka_unit_test_setup_teardown(late_wakeups_do_not_drift, clear, stop),
-        cmocka_unit_test_setup_teardown(silence_is_filled_with_comments, clear, stop),
-        cmocka_unit_test_setup_teardown(cuts_come_after_their_token, clear, stop),
-        cmocka_unit_test_setup_teardown(endings_that_lack_something, clear, stop),
-        cmocka_unit_test_setup_teardown(bursts_are_bounded, clear, stop),
-        cmocka_unit_test_setup_teardown(without_stream_it_is_one_object, clear, stop),
-        cmocka_unit_test_setup_teardown(refusals_are_whole_replies, clear, stop),
+        cmocka_unit_test_setup_teardown(the_whole_stream, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(bytes_and_splits_change_only_the_framing, play_setup,
+                                        play_teardown),
+        cmocka_unit_test_setup_teardown(every_pause_is_kept, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(late_wakeups_do_not_drift, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(silence_is_filled_with_comments, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(cuts_come_after_their_token, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(endings_that_lack_something, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(bursts_are_bounded, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(without_stream_it_is_one_object, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(refusals_are_whole_replies, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(heads_grow_by_the_bytes_asked_for, play_setup,
+                                        play_teardown),
+        cmocka_unit_test_setup_teardown(one_line_can_be_a_mebibyte, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(characters_are_cut, play_setup, play_teardown),
+        cmocka_unit_test_setup_teardown(dropped_without_a_byte, play_setup, play_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

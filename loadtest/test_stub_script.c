@@ -95,6 +95,10 @@ static void mistakes_are_named(void **state)
         {"[[stub crlf=1]]", "crlf"},
         {"[[stub status=200]]", "status"},
         {"[[stub status=600]]", "status"},
+        {"[[stub status=201 html]]", "status"},
+        {"[[stub status=200 empty]]", "status"},
+        {"[[stub quota=1]]", "quota"},
+        {"[[stub head_bytes]]", "head_bytes"},
         {"[[stub drop=soft]]", "drop"},
         {"[[stub long=99999999999]]", "long"},
         {"[[stub finish=]]", "finish"},
@@ -127,15 +131,16 @@ static void directives_have_their_own_hash(void **state)
 static void cleared_faults_keep_the_answer(void **state)
 {
     (void)state;
-    assert_int_equal(
-        parse("[[stub status=500 html stall_after=1 drop no_done delay=9 gap=3 crlf tokens=4]]"),
-        0);
+    assert_int_equal(parse("[[stub status=500 html quota head_bytes=9 stall_after=1 drop no_done "
+                           "delay=9 gap=3 crlf tokens=4]]"),
+                     0);
     stub_script_clear_faults(&script);
     assert_int_equal(script.status, -1);
     assert_int_equal(script.stall_after, -1);
     assert_int_equal(script.drop, STUB_CUT_NONE);
     assert_int_equal(script.delay_us, 0);
-    assert_false(script.html || script.no_done);
+    assert_int_equal(script.head_bytes, -1);
+    assert_false(script.html || script.quota || script.no_done);
     assert_int_equal(script.tokens, 4);
     assert_int_equal(script.gap_us, 3000);
     assert_true(script.crlf);
