@@ -192,6 +192,7 @@ static void record(struct load *load, const struct bench_user *user, uint64_t no
     load->last_end_us = now_us;
     results->turns++;
     results->failures[failure]++;
+    results->aborted += user->left;
     results->tokens += marks->tokens;
     if (failure == BENCH_STATUS && user->stream.status > 0 && user->stream.status < 600) {
         results->statuses[user->stream.status]++;

@@ -12,6 +12,8 @@
 #include "histogram.h"
 #include "net.h"
 
+enum { BENCH_ABORTS_MAX = 8 };
+
 struct bench_options {
     const char *url; /* as given, for the report */
     struct lt_address address;
@@ -28,6 +30,9 @@ struct bench_options {
     double seconds;       /* 0: by turns */
     unsigned warmup;      /* turns per user before the measurement */
     double timeout_s;     /* per turn */
+    /* Leave after so many tokens (0: after the head), turn by turn one of these; none: stay. */
+    uint64_t abort_after[BENCH_ABORTS_MAX];
+    size_t abort_count;
     uint64_t seed;
 };
 
@@ -44,8 +49,9 @@ enum bench_metric {
 };
 
 struct bench_results {
-    struct lt_histogram metrics[BENCH_METRICS]; /* of complete turns; gaps of all */
-    uint64_t turns;                             /* finished, complete or failed */
+    struct lt_histogram metrics[BENCH_METRICS]; /* of turns that did not fail; gaps of all */
+    uint64_t turns;                             /* finished: complete, aborted or failed */
+    uint64_t aborted;                           /* left as asked; their verdict is BENCH_OK */
     uint64_t failures[BENCH_FAILURES];
     uint64_t statuses[600]; /* refusals by HTTP status */
     uint64_t warmup_failures;

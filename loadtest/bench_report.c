@@ -81,6 +81,9 @@ void bench_report_print(FILE *file, const struct bench_options *options,
     }
     fprintf(file, "\nstalls (gap over %.3f ms): %" PRIu64 "\n",
             (double)stall_limit_us(results) / 1000.0, stalls(results));
+    if (options->abort_count != 0) {
+        fprintf(file, "aborted: %" PRIu64 "\n", results->aborted);
+    }
     fprintf(file, "failures: %" PRIu64 "\n", failures);
     for (int i = BENCH_OK + 1; i < BENCH_FAILURES; i++) {
         if (results->failures[i] != 0) {
@@ -134,10 +137,11 @@ static void append_results(struct lt_buffer *json, const struct bench_results *r
         "\"turns\":%" PRIu64 ",\"seconds\":%.6f,\"turns_per_s\":%.1f,\"tokens\":%" PRIu64
         ",\"tokens_per_s\":%.1f,\"client_cpu_s\":%.3f,\"connections\":%" PRIu64
         ",\"reconnects\":%" PRIu64 ",\"stalls\":%" PRIu64 ",\"stall_limit_us\":%" PRIu64
-        ",\"failed\":%" PRIu64 ",\"warmup_failed\":%" PRIu64 ",\"failures\":{",
+        ",\"aborted\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"warmup_failed\":%" PRIu64
+        ",\"failures\":{",
         results->turns, results->seconds, per_second(results->turns, results), results->tokens,
         per_second(results->tokens, results), client_cpu_s, results->connections,
-        results->reconnects, stalls(results), stall_limit_us(results),
+        results->reconnects, stalls(results), stall_limit_us(results), results->aborted,
         bench_report_failures(results), results->warmup_failures);
     for (int i = BENCH_OK + 1; i < BENCH_FAILURES; i++) {
         lt_buffer_appendf(json, "%s\"%s\":%" PRIu64, i == BENCH_OK + 1 ? "" : ",",

@@ -1,7 +1,8 @@
 /*
  * A virtual user: connect once, then request and read, turn after turn.
  *
- * Happy path: start -> (connect) -> send -> read until the stream is over -> turn_over.
+ * Happy path: start -> (connect) -> send -> read until the stream is over, or until it is time to
+ * leave -> turn_over.
  * Failure: every turn ends in turn_over with the stream's `failure`. A kept connection that turns
  * out to be dead before the first byte of the answer is replaced once, without counting as a
  * failure: that race belongs to keep-alive (RFC 9112 section 9.3.1), and is counted as a reconnect.
@@ -169,6 +170,8 @@ void bench_user_start(struct bench_user *user, uint64_t scheduled_us, struct lt_
     user->scheduled_us = scheduled_us;
     user->started_us = now_us;
     user->request_sent = 0;
+    user->left = false;
+    user->turn_number = user->crew->turns_begun++;
     bench_stream_begin(&user->stream, options->protocol, gaps);
     lt_timers_arm(&user->crew->timers, &user->timeout,
                   now_us + (uint64_t)(options->timeout_s * 1e6));
@@ -187,6 +190,33 @@ static void end_turn(struct bench_user *user, uint64_t now_us)
     }
     user->busy = false;
     user->crew->turn_over(user, now_us);
+}
+
+static bool is_time_to_leave(const struct bench_user *user)
+{
+    const struct bench_options *options = user->crew->options;
+    size_t count = options->abort_count;
+    return count != 0 && user->stream.status != 0 &&
+           user->stream.marks.tokens >= options->abort_after[user->turn_number % count];
+}
+
+/**
+ * Walks out of a stream under way: by FIN and by RST in turn, so that both ways meet every number
+ * of tokens.
+ */
+static void leave(struct bench_user *user, uint64_t now_us)
+{
+    if (user->turn_number / user->crew->options->abort_count % 2 == 1) {
+        struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(user->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    } else {
+        char unread[4096]; /* left in the socket it would turn the FIN into a reset */
+        while (recv(user->fd, unread, sizeof(unread), 0) > 0) {
+        }
+    }
+    disconnect(user);
+    user->left = true;
+    end_turn(user, now_us);
 }
 
 static void on_timeout(struct lt_timer *timer, uint64_t now_us)
@@ -264,6 +294,10 @@ void bench_user_on_events(struct bench_user *user, uint32_t events)
         user->fresh = false;
         if (!bench_stream_read(&user->stream, bytes, (size_t)n, now_us)) {
             end_turn(user, now_us);
+            return;
+        }
+        if (is_time_to_leave(user)) {
+            leave(user, now_us);
             return;
         }
         if ((size_t)n < sizeof(bytes)) {

@@ -20,6 +20,7 @@ struct bench_crew {
     struct lt_timers timers;
     int epoll_fd;
     uint64_t connections, reconnects;
+    uint64_t turns_begun;
     /* Called once per turn, from an event or a timer; may start the next one. */
     void (*turn_over)(struct bench_user *user, uint64_t now_us);
     void *owner;
@@ -30,8 +31,10 @@ struct bench_user {
     int fd;
     uint32_t interest;
     bool busy;
-    bool fresh;   /* nothing was ever received on this connection */
-    bool counted; /* the turn belongs to the measurement; the load's own mark */
+    bool fresh;           /* nothing was ever received on this connection */
+    bool counted;         /* the turn belongs to the measurement; the load's own mark */
+    bool left;            /* the turn was ended from here, as options->abort_after asked */
+    uint64_t turn_number; /* of all users' turns */
     struct lt_timer timeout;
     struct lt_buffer request; /* the same bytes every turn */
     size_t request_sent;

@@ -32,6 +32,7 @@ static const char USAGE[] =
     "  --session MODE    fixed: one session per user; new: a new one per turn (new)\n"
     "  --warmup N        turns of each user before the measurement (0)\n"
     "  --timeout S       per turn (60)\n"
+    "  --abort-after K[,K...]  leave after K tokens, 0: after the head; every second time by RST\n"
     "  --json FILE       results for scripts\n"
     "  --seed N          of the arrival times (1)\n";
 
@@ -63,6 +64,22 @@ static bool read_whole(const char *text, double max, uint64_t *ret_number)
     }
     *ret_number = (uint64_t)number;
     return true;
+}
+
+/** "0,1,5": turn by turn the next one. */
+static bool read_aborts(const char *list, struct bench_options *options)
+{
+    char *end;
+    for (options->abort_count = 0; options->abort_count < BENCH_ABORTS_MAX; list = end + 1) {
+        options->abort_after[options->abort_count++] = strtoull(list, &end, 10);
+        if (!isdigit((unsigned char)*list) || (*end != ',' && *end != 0)) {
+            return false;
+        }
+        if (*end == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool read_session(const char *text, bool *ret_fixed)
@@ -175,6 +192,9 @@ static bool read_option(int letter, struct request *request)
     case 'T':
         ok = read_decimal(optarg, 1e6, &options->timeout_s) && options->timeout_s > 0;
         break;
+    case 'a':
+        ok = read_aborts(optarg, options);
+        break;
     case 'j':
         request->json = optarg;
         break;
@@ -196,14 +216,23 @@ static bool read_option(int letter, struct request *request)
 static int read_options(int argc, char **argv, struct request *request)
 {
     static const struct option names[] = {
-        {"url", required_argument, NULL, 'u'},     {"direct", no_argument, NULL, 'd'},
-        {"token", required_argument, NULL, 't'},   {"token-file", required_argument, NULL, 'f'},
-        {"rate", required_argument, NULL, 'r'},    {"concurrency", required_argument, NULL, 'c'},
-        {"turns", required_argument, NULL, 'n'},   {"seconds", required_argument, NULL, 's'},
-        {"message", required_argument, NULL, 'm'}, {"session", required_argument, NULL, 'S'},
-        {"warmup", required_argument, NULL, 'w'},  {"timeout", required_argument, NULL, 'T'},
-        {"json", required_argument, NULL, 'j'},    {"seed", required_argument, NULL, 'x'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"url", required_argument, NULL, 'u'},
+        {"direct", no_argument, NULL, 'd'},
+        {"token", required_argument, NULL, 't'},
+        {"token-file", required_argument, NULL, 'f'},
+        {"rate", required_argument, NULL, 'r'},
+        {"concurrency", required_argument, NULL, 'c'},
+        {"turns", required_argument, NULL, 'n'},
+        {"seconds", required_argument, NULL, 's'},
+        {"message", required_argument, NULL, 'm'},
+        {"session", required_argument, NULL, 'S'},
+        {"warmup", required_argument, NULL, 'w'},
+        {"timeout", required_argument, NULL, 'T'},
+        {"json", required_argument, NULL, 'j'},
+        {"seed", required_argument, NULL, 'x'},
+        {"abort-after", required_argument, NULL, 'a'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     struct bench_options *options = &request->options;
     int letter;
