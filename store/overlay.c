@@ -1,14 +1,18 @@
 /*
- * The messages that are not in Postgres yet: a chained hash table whose links live in the records.
+ * The messages that are not in Postgres yet: chained hash tables whose links live in the records.
  *
  * Happy path: a save adds its record; reads collect what matches their session; the writer removes
  * the record once it is committed. All of a session's records share one chain, so "has it any left"
  * and "collect" walk that chain and nothing else.
  *
+ * Turns have a table of their own, since after a restart without Postgres all clients ask for their
+ * turns at once, and a walk over everything that is uncommitted, hundreds of thousands of records by
+ * then, would hold up the saves of all loops each time.
+ *
  * Failure modes: a table that cannot grow stays as it is, only slower. The number of records is
  * bounded by the writer's queue. The hash is seeded at random, since session ids come from clients.
  *
- * Thread: any; the mutex guards table and links. Ownership: see the header.
+ * Thread: any; the mutex guards tables and links. Ownership: see the header.
  */
 #include "overlay.h"
 
@@ -21,19 +25,29 @@
 
 enum { FIRST_BUCKETS = 1024 };
 
+struct table {
+    struct store_overlay_link **buckets;
+    size_t bucket_count; /* a power of two */
+};
+
 struct store_overlay {
     pthread_mutex_t mutex;
-    struct store_record **buckets;
-    size_t bucket_count; /* a power of two */
+    struct table by_session, by_turn; /* every record is in both */
     size_t record_count;
     uint64_t seed;
 };
 
 static struct store_overlay *writable(const struct store_overlay *overlay);
 static uint64_t hash_of(const struct store_overlay *overlay, const char *user, size_t user_len,
-                        const struct sl_uuid *session);
-static void link_record(struct store_overlay *overlay, struct store_record *record);
-static void grow(struct store_overlay *overlay);
+                        const struct sl_uuid *id);
+static void put(struct table *table, struct store_overlay_link *link, size_t record_count);
+static void prepend(struct table *table, struct store_overlay_link *link);
+static void grow(struct table *table);
+static void take_out(struct store_overlay_link *link);
+static const struct store_overlay_link *chain_of(const struct table *table, uint64_t hash);
+static const struct store_record *record_by_session(const struct store_overlay_link *link);
+static const struct store_record *record_by_turn(const struct store_overlay_link *link);
+static bool is_of_user(const struct store_record *record, const char *user, size_t user_len);
 static bool is_of_session(const struct store_record *record, uint64_t hash, const char *user,
                           size_t user_len, const struct sl_uuid *session);
 static int copy_newest(const struct store_record **found, size_t count, size_t limit,
@@ -47,9 +61,12 @@ int store_overlay_create(struct store_overlay **ret_overlay)
     if (overlay == NULL) {
         return SL_E_NO_MEMORY;
     }
-    overlay->bucket_count = FIRST_BUCKETS;
-    overlay->buckets = calloc(overlay->bucket_count, sizeof(overlay->buckets[0]));
-    if (overlay->buckets == NULL) {
+    overlay->by_session.bucket_count = overlay->by_turn.bucket_count = FIRST_BUCKETS;
+    overlay->by_session.buckets = calloc(FIRST_BUCKETS, sizeof(struct store_overlay_link *));
+    overlay->by_turn.buckets = calloc(FIRST_BUCKETS, sizeof(struct store_overlay_link *));
+    if (overlay->by_session.buckets == NULL || overlay->by_turn.buckets == NULL) {
+        free(overlay->by_session.buckets);
+        free(overlay->by_turn.buckets);
         free(overlay);
         return SL_E_NO_MEMORY;
     }
@@ -65,7 +82,8 @@ void store_overlay_destroy(struct store_overlay *overlay)
         return;
     }
     (void)pthread_mutex_destroy(&overlay->mutex);
-    free(overlay->buckets);
+    free(overlay->by_session.buckets);
+    free(overlay->by_turn.buckets);
     free(overlay);
 }
 
@@ -75,9 +93,9 @@ static struct store_overlay *writable(const struct store_overlay *overlay)
     return (struct store_overlay *)(uintptr_t)overlay;
 }
 
-/* FNV-1a over user and session from a random start, then a final mix of the high bits. */
+/* FNV-1a over user and session (or turn) from a random start, then a final mix of the high bits. */
 static uint64_t hash_of(const struct store_overlay *overlay, const char *user, size_t user_len,
-                        const struct sl_uuid *session)
+                        const struct sl_uuid *id)
 {
     const uint64_t prime = 0x100000001b3;
     uint64_t hash = 0xcbf29ce484222325 ^ overlay->seed;
@@ -85,8 +103,8 @@ static uint64_t hash_of(const struct store_overlay *overlay, const char *user, s
     for (size_t i = 0; i < user_len; i++) {
         hash = (hash ^ (unsigned char)user[i]) * prime;
     }
-    for (size_t i = 0; i < sizeof(session->bytes); i++) {
-        hash = (hash ^ session->bytes[i]) * prime;
+    for (size_t i = 0; i < sizeof(id->bytes); i++) {
+        hash = (hash ^ id->bytes[i]) * prime;
     }
     return hash ^ hash >> 29;
 }
@@ -95,46 +113,55 @@ static uint64_t hash_of(const struct store_overlay *overlay, const char *user, s
 
 void store_overlay_add(struct store_overlay *overlay, struct store_record *record)
 {
-    record->overlay_hash = hash_of(overlay, record->user, record->user_len, &record->session);
+    struct store_overlay_link *by_session = &record->overlay_by_session;
+    struct store_overlay_link *by_turn = &record->overlay_by_turn;
+
+    by_session->hash = hash_of(overlay, record->user, record->user_len, &record->session);
+    by_turn->hash = hash_of(overlay, record->user, record->user_len, &record->message.turn_id);
     (void)pthread_mutex_lock(&overlay->mutex);
-    if (record->overlay_prev_next == NULL) {
+    if (by_session->prev_next == NULL) {
         overlay->record_count++;
-        if (overlay->record_count > overlay->bucket_count) {
-            grow(overlay);
-        }
-        link_record(overlay, record);
+        put(&overlay->by_session, by_session, overlay->record_count);
+        put(&overlay->by_turn, by_turn, overlay->record_count);
     }
     (void)pthread_mutex_unlock(&overlay->mutex);
 }
 
-static void link_record(struct store_overlay *overlay, struct store_record *record)
+static void put(struct table *table, struct store_overlay_link *link, size_t record_count)
 {
-    struct store_record **bucket =
-        &overlay->buckets[record->overlay_hash & (overlay->bucket_count - 1)];
-
-    record->overlay_next = *bucket;
-    record->overlay_prev_next = bucket;
-    if (*bucket != NULL) {
-        (*bucket)->overlay_prev_next = &record->overlay_next;
+    if (record_count > table->bucket_count) {
+        grow(table);
     }
-    *bucket = record;
+    prepend(table, link);
 }
 
-static void grow(struct store_overlay *overlay)
+static void prepend(struct table *table, struct store_overlay_link *link)
 {
-    struct store_record **old = overlay->buckets;
-    size_t old_count = overlay->bucket_count;
-    struct store_record **buckets = calloc(old_count * 2, sizeof(buckets[0]));
+    struct store_overlay_link **bucket = &table->buckets[link->hash & (table->bucket_count - 1)];
+
+    link->next = *bucket;
+    link->prev_next = bucket;
+    if (*bucket != NULL) {
+        (*bucket)->prev_next = &link->next;
+    }
+    *bucket = link;
+}
+
+static void grow(struct table *table)
+{
+    struct store_overlay_link **old = table->buckets;
+    size_t old_count = table->bucket_count;
+    struct store_overlay_link **buckets = calloc(old_count * 2, sizeof(buckets[0]));
 
     if (buckets == NULL) {
         return;
     }
-    overlay->buckets = buckets;
-    overlay->bucket_count = old_count * 2;
+    table->buckets = buckets;
+    table->bucket_count = old_count * 2;
     for (size_t i = 0; i < old_count; i++) {
-        for (struct store_record *record = old[i], *next; record != NULL; record = next) {
-            next = record->overlay_next;
-            link_record(overlay, record);
+        for (struct store_overlay_link *link = old[i], *next; link != NULL; link = next) {
+            next = link->next;
+            prepend(table, link);
         }
     }
     free(old);
@@ -143,24 +170,50 @@ static void grow(struct store_overlay *overlay)
 void store_overlay_remove(struct store_overlay *overlay, struct store_record *record)
 {
     (void)pthread_mutex_lock(&overlay->mutex);
-    if (record->overlay_prev_next != NULL) {
-        *record->overlay_prev_next = record->overlay_next;
-        if (record->overlay_next != NULL) {
-            record->overlay_next->overlay_prev_next = record->overlay_prev_next;
-        }
-        record->overlay_prev_next = NULL;
+    if (record->overlay_by_session.prev_next != NULL) {
+        take_out(&record->overlay_by_session);
+        take_out(&record->overlay_by_turn);
         overlay->record_count--;
     }
     (void)pthread_mutex_unlock(&overlay->mutex);
 }
 
+static void take_out(struct store_overlay_link *link)
+{
+    *link->prev_next = link->next;
+    if (link->next != NULL) {
+        link->next->prev_next = link->prev_next;
+    }
+    link->prev_next = NULL;
+}
+
 /* ---- look ---- */
+
+static const struct store_overlay_link *chain_of(const struct table *table, uint64_t hash)
+{
+    return table->buckets[hash & (table->bucket_count - 1)];
+}
+
+static const struct store_record *record_by_session(const struct store_overlay_link *link)
+{
+    return SL_CONTAINER_OF(link, struct store_record, overlay_by_session);
+}
+
+static const struct store_record *record_by_turn(const struct store_overlay_link *link)
+{
+    return SL_CONTAINER_OF(link, struct store_record, overlay_by_turn);
+}
+
+static bool is_of_user(const struct store_record *record, const char *user, size_t user_len)
+{
+    return record->user_len == user_len && memcmp(record->user, user, user_len) == 0;
+}
 
 static bool is_of_session(const struct store_record *record, uint64_t hash, const char *user,
                           size_t user_len, const struct sl_uuid *session)
 {
-    return record->overlay_hash == hash && record->user_len == user_len &&
-           memcmp(record->user, user, user_len) == 0 && sl_uuid_equal(&record->session, session);
+    return record->overlay_by_session.hash == hash && is_of_user(record, user, user_len) &&
+           sl_uuid_equal(&record->session, session);
 }
 
 bool store_overlay_has(const struct store_overlay *overlay, const char *user, size_t user_len,
@@ -171,9 +224,30 @@ bool store_overlay_has(const struct store_overlay *overlay, const char *user, si
     bool found = false;
 
     (void)pthread_mutex_lock(&locked->mutex);
-    const struct store_record *record = locked->buckets[hash & (locked->bucket_count - 1)];
-    for (; record != NULL && !found; record = record->overlay_next) {
-        found = is_of_session(record, hash, user, user_len, session);
+    const struct store_overlay_link *link = chain_of(&locked->by_session, hash);
+    for (; link != NULL && !found; link = link->next) {
+        found = is_of_session(record_by_session(link), hash, user, user_len, session);
+    }
+    (void)pthread_mutex_unlock(&locked->mutex);
+    return found;
+}
+
+bool store_overlay_find_turn(const struct store_overlay *overlay, const char *user, size_t user_len,
+                             const struct sl_uuid *turn, struct sl_uuid *ret_session)
+{
+    struct store_overlay *locked = writable(overlay);
+    uint64_t hash = hash_of(overlay, user, user_len, turn);
+    bool found = false;
+
+    (void)pthread_mutex_lock(&locked->mutex);
+    const struct store_overlay_link *link = chain_of(&locked->by_turn, hash);
+    for (; link != NULL && !found; link = link->next) {
+        const struct store_record *record = record_by_turn(link);
+        found = link->hash == hash && is_of_user(record, user, user_len) &&
+                sl_uuid_equal(&record->message.turn_id, turn);
+        if (found) {
+            *ret_session = record->session;
+        }
     }
     (void)pthread_mutex_unlock(&locked->mutex);
     return found;
@@ -192,8 +266,9 @@ int store_overlay_collect(const struct store_overlay *overlay, const char *user,
 
     memset(ret_set, 0, sizeof(*ret_set));
     (void)pthread_mutex_lock(&locked->mutex);
-    const struct store_record *record = locked->buckets[hash & (locked->bucket_count - 1)];
-    for (; record != NULL && err == 0; record = record->overlay_next) {
+    const struct store_overlay_link *link = chain_of(&locked->by_session, hash);
+    for (; link != NULL && err == 0; link = link->next) {
+        const struct store_record *record = record_by_session(link);
         if (!is_of_session(record, hash, user, user_len, session) ||
             (before_id != NULL &&
              store_rows_compare(record->message.created_at_us, &record->message.id, before_us,

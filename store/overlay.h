@@ -1,10 +1,10 @@
 /**
- * The messages that are not in Postgres yet, merged into every read of a session.
+ * The messages that are not in Postgres yet, merged into every read of a session or a turn.
  *
- * One per process: a hash table by (user, session) of the records themselves, which stay in memory
- * until they are committed, so nothing is stored twice. A read collects the overlay *before* its
- * query is sent: a message is then either in the collected set or committed before the query's
- * snapshot, and cannot be missed by both.
+ * One per process: hash tables by (user, session) and by (user, turn) of the records themselves,
+ * which stay in memory until they are committed, so nothing is stored twice. A read collects the
+ * overlay *before* its query is sent: a message is then either in the collected set or committed
+ * before the query's snapshot, and cannot be missed by both.
  *
  * Thread: any (one mutex). Ownership: records are their owners'; collected sets are copies.
  */
@@ -29,6 +29,10 @@ void store_overlay_remove(struct store_overlay *overlay, struct store_record *re
 /** True while the session has a message that is not in Postgres. */
 bool store_overlay_has(const struct store_overlay *overlay, const char *user, size_t user_len,
                        const struct sl_uuid *session);
+
+/** True, and the session, if a message of the user's turn is not in Postgres. A look at one chain. */
+bool store_overlay_find_turn(const struct store_overlay *overlay, const char *user, size_t user_len,
+                             const struct sl_uuid *turn, struct sl_uuid *ret_session);
 
 /**
  * Copies the newest `limit` messages of the session that are older than (before_us, before_id), or

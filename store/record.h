@@ -27,6 +27,12 @@ enum store_record_kind {
     STORE_RECORD_DELETE,      /* session and its messages deleted */
 };
 
+/* A record's place in one of the overlay's chains. */
+struct store_overlay_link {
+    struct store_overlay_link *next, **prev_next; /* prev_next NULL: in none */
+    uint64_t hash;
+};
+
 struct store_record {
     enum store_record_kind kind;
     const char *user; /* this and all texts point into the record itself */
@@ -48,8 +54,7 @@ struct store_record {
     struct store_record *queue_next;   /* the queue it is in: the journal's, then the writer's */
     struct store_record *durable_next; /* the origin's lists */
     struct store_record *committed_next;
-    struct store_record *overlay_next, **overlay_prev_next; /* the overlay */
-    uint64_t overlay_hash;
+    struct store_overlay_link overlay_by_session, overlay_by_turn; /* the overlay */
 };
 
 /** Makes a record with copies of everything. 0 or SL_E_NO_MEMORY. */

@@ -83,6 +83,37 @@ static void only_the_own_session_comes_back(void **state)
     }
 }
 
+static bool find_turn(const char *user, unsigned turn, unsigned *ret_session)
+{
+    struct sl_uuid id = sample_id(turn), session;
+    bool found = store_overlay_find_turn(overlay, user, strlen(user), &id, &session);
+
+    *ret_session = found ? sample_number(&session) : 0;
+    return found;
+}
+
+static void a_turn_is_found_while_it_has_a_message(void **state)
+{
+    struct store_record *records[] = {add("ann", 1, 10, "question"), add("ann", 1, 10, "answer"),
+                                      add("ann", 2, 11, "b"), add("bob", 3, 12, "c")};
+    unsigned session;
+
+    (void)state;
+    assert_true(find_turn("ann", 10, &session));
+    assert_int_equal(session, 1);
+    assert_true(find_turn("ann", 11, &session));
+    assert_int_equal(session, 2);
+    assert_false(find_turn("ann", 12, &session)); /* another user's */
+    assert_false(find_turn("an", 10, &session));
+    assert_false(find_turn("ann", 1, &session)); /* a session's id is no turn's */
+    drop(records[0]);
+    assert_true(find_turn("ann", 10, &session));
+    drop(records[1]);
+    assert_false(find_turn("ann", 10, &session));
+    drop(records[2]);
+    drop(records[3]);
+}
+
 static void the_newest_come_back_oldest_first(void **state)
 {
     static const unsigned order[] = {5, 2, 9, 1, 7, 3};
@@ -159,6 +190,7 @@ static void it_grows_and_shrinks_with_nothing_lost(void **state)
 {
     enum { MANY = 20000 };
     struct store_record **records = calloc(MANY, sizeof(records[0]));
+    unsigned session;
 
     (void)state;
     for (unsigned i = 0; i < MANY; i++) {
@@ -169,12 +201,15 @@ static void it_grows_and_shrinks_with_nothing_lost(void **state)
         assert_int_equal(set.count, 2);
         assert_int_equal(sample_number(&set.items[1].id), i + 1);
         store_message_set_dispose(&set);
+        assert_true(find_turn("ann", i, &session));
+        assert_int_equal(session, i / 2);
     }
     for (unsigned i = 0; i < MANY; i++) {
         unsigned at = (i * 7919U) % MANY; /* prime: every one once */
         drop(records[at]);
         records[at] = NULL;
         assert_int_equal(has("ann", at / 2), records[at ^ 1U] != NULL);
+        assert_false(find_turn("ann", at, &session));
     }
     free(records);
 }
@@ -220,6 +255,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(only_the_own_session_comes_back, make_overlay,
+                                        free_overlay),
+        cmocka_unit_test_setup_teardown(a_turn_is_found_while_it_has_a_message, make_overlay,
                                         free_overlay),
         cmocka_unit_test_setup_teardown(the_newest_come_back_oldest_first, make_overlay,
                                         free_overlay),
