@@ -3,7 +3,8 @@
  *
  * Happy path:
  *   dial      the connector thread opens the connection; the loop watches it from then on
- *   start     a read is sent, or waits for the connection that is being opened (pg_flight.c)
+ *   start     a read is sent, or waits for the connection that is being opened (pg_flight.c); a turn
+ *             that the overlay knows is found at once, whatever the connection does
  *
  *   DOWN ──dial──▶ CONNECTING ──dialled──▶ UP        any failure: back to DOWN, all reads on the
  *     ▲                │                    │         way fail, and a timer with full jitter
@@ -22,6 +23,7 @@
 
 #include "connector.h"
 #include "connector_forget.h"
+#include "overlay.h"
 #include "pg_connect.h"
 #include "pg_flight.h"
 #include "random.h"
@@ -55,6 +57,7 @@ static void on_dialled(struct sl_op *op, int status);
 static int take_connection(struct store_pg_reader *reader);
 static int check_read(const struct store_pg_reader *reader, const struct store_read *read);
 static void begin_read(struct store_pg_reader *reader, struct store_read *read);
+static bool find_uncommitted(const struct store_pg_reader *reader, struct store_read *read);
 static void on_lost(struct store_pg_flight_queue *flights);
 static void lose_connection(struct store_pg_reader *reader);
 
@@ -152,7 +155,9 @@ int store_pg_reader_start(struct store_pg_reader *reader, struct store_read *rea
     }
     begin_read(reader, read);
     enum store_link link = store_pg_reader_link(reader);
-    if (link == STORE_LINK_DOWN) {
+    if (find_uncommitted(reader, read)) {
+        store_pg_flight_complete(flights, read, 0);
+    } else if (link == STORE_LINK_DOWN) {
         store_pg_flight_complete(flights, read, SL_E_DATABASE_UNAVAILABLE);
     } else if (flights->flight_count + flights->waiting_count >= reader->reads_max) {
         store_pg_flight_complete(flights, read, SL_E_OVERLOADED);
@@ -171,6 +176,7 @@ static int check_read(const struct store_pg_reader *reader, const struct store_r
     }
     switch (read->kind) {
     case STORE_READ_PROFILE:
+    case STORE_READ_TURN:
         return 0;
     case STORE_READ_HISTORY:
         return read->limit > 0 && reader->flights.history_messages > 0 ? 0 : SL_E_INVALID_VALUE;
@@ -195,6 +201,15 @@ static void begin_read(struct store_pg_reader *reader, struct store_read *read)
     read->started_us = sl_loop_now_us(reader->loop);
     sl_op_start(&read->op);
     sl_counter_add(&reader->flights.stats->database_reads, 1);
+}
+
+/* Before the query, which then sees what has just left the overlay: it is committed. */
+static bool find_uncommitted(const struct store_pg_reader *reader, struct store_read *read)
+{
+    read->found = read->kind == STORE_READ_TURN &&
+                  store_overlay_find_turn(reader->flights.overlay, read->user, read->user_len,
+                                          &read->turn, &read->session);
+    return read->found;
 }
 
 void store_pg_reader_cancel(struct store_pg_reader *reader, struct store_read *read)

@@ -19,7 +19,10 @@ SL_MUST_CHECK int store_pg_reader_create(struct sl_loop *loop, struct store_conn
                                          struct store_pg_reader **ret_reader);
 void store_pg_reader_destroy(struct store_pg_reader *reader);
 
-/** Starts a read of any kind; HISTORY and MESSAGES are merged with the overlay. Errors: store_read_start. */
+/**
+ * Starts a read of any kind; HISTORY and MESSAGES are merged with the overlay, a TURN that the overlay
+ * knows needs no Postgres. Errors: store_read_start.
+ */
 SL_MUST_CHECK int store_pg_reader_start(struct store_pg_reader *reader, struct store_read *read);
 void store_pg_reader_cancel(struct store_pg_reader *reader, struct store_read *read);
 

@@ -34,6 +34,7 @@ enum {
 enum { SESSION_ID, SESSION_TITLE, SESSION_CREATED_AT, SESSION_UPDATED_AT, SESSION_COLUMNS };
 
 static int read_profile(const PGresult *result, struct store_read *read);
+static int read_turn(const PGresult *result, struct store_read *read);
 static int read_sessions(const PGresult *result, unsigned limit, struct store_read *read);
 static int read_messages(const PGresult *result, const struct store_message_set *overlay,
                          unsigned limit, struct store_read *read);
@@ -53,6 +54,9 @@ int store_pg_rows_read(const PGresult *result, const struct store_message_set *o
     switch (read->kind) {
     case STORE_READ_PROFILE:
         err = read_profile(result, read);
+        break;
+    case STORE_READ_TURN:
+        err = read_turn(result, read);
         break;
     case STORE_READ_SESSIONS:
         err = read_sessions(result, limit, read);
@@ -82,6 +86,18 @@ static int read_profile(const PGresult *result, struct store_read *read)
     sl_buffer_init(&read->text, profile.len);
     read->found = true;
     return sl_buffer_append(&read->text, profile.base, profile.len);
+}
+
+static int read_turn(const PGresult *result, struct store_read *read)
+{
+    if (PQnfields(result) != 1 || PQntuples(result) > 1) {
+        return SL_E_INTERNAL;
+    }
+    if (PQntuples(result) == 0) {
+        return 0;
+    }
+    read->found = true;
+    return uuid_at(result, 0, 0, &read->session);
 }
 
 static int read_sessions(const PGresult *result, unsigned limit, struct store_read *read)

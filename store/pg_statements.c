@@ -15,6 +15,7 @@
 
 enum {
     PARAMS_MAX = 13,
+    TURN_SPAN_MS = 1000,
     /* pg_type.dat; these numbers never change */
     OID_INT8 = 20,
     OID_INT4 = 23,
@@ -57,6 +58,18 @@ static const struct statement statements[STORE_PG_STATEMENTS] = {
                                 " order by updated_at desc, id desc limit $4",
                                 4,
                                 {OID_TEXT, OID_TIMESTAMPTZ, OID_UUID, OID_INT8}},
+    /*
+     * There is no index by turn, and none is needed: a turn's messages get their ids right after the
+     * turn got its own (gw_turn_start), and ids of one process only grow (sl_uuid_v7), so a short range
+     * of the primary key has them. The last bytes of an id are free: time and counter come first. Only
+     * a clock that is set forward between the two, by more than the range, would hide a turn.
+     */
+    [STORE_PG_READ_TURN] = {"read_turn",
+                            "select session_id from chat_messages"
+                            " where user_id = $1 and id > $2 and id < $3 and turn_id = $2"
+                            " limit 1",
+                            3,
+                            {OID_TEXT, OID_UUID, OID_UUID}},
     [STORE_PG_WRITE_SESSION] = {"write_session",
                                 "insert into chat_sessions (user_id, id, created_at, updated_at)"
                                 " values ($1, $2, $3, $3)"
@@ -123,6 +136,7 @@ struct params {
 };
 
 static void put_cursor(struct params *params, const struct store_read *read);
+static struct sl_uuid end_of_range(const struct sl_uuid *turn);
 static void put_message_params(struct params *params, const struct store_record *record);
 static void put_text(struct params *params, const char *base, size_t len);
 static void put_name(struct params *params, const char *name);
@@ -160,6 +174,8 @@ enum store_pg_statement store_pg_statement_of(const struct store_read *read)
         return STORE_PG_READ_PROFILE;
     case STORE_READ_SESSIONS:
         return STORE_PG_READ_SESSIONS;
+    case STORE_READ_TURN:
+        return STORE_PG_READ_TURN;
     case STORE_READ_HISTORY:
     case STORE_READ_MESSAGES:
         break;
@@ -171,12 +187,18 @@ int store_pg_send_read(PGconn *connection, const struct store_read *read, unsign
 {
     enum store_pg_statement statement = store_pg_statement_of(read);
     struct params params = {.count = 0};
+    struct sl_uuid end; /* params point to it */
 
     put_text(&params, read->user, read->user_len);
+    if (statement == STORE_PG_READ_TURN) {
+        end = end_of_range(&read->turn);
+        put_uuid(&params, &read->turn);
+        put_uuid(&params, &end);
+    }
     if (statement == STORE_PG_READ_MESSAGES) {
         put_uuid(&params, &read->session);
     }
-    if (statement != STORE_PG_READ_PROFILE) {
+    if (statement == STORE_PG_READ_MESSAGES || statement == STORE_PG_READ_SESSIONS) {
         put_cursor(&params, read);
         put_int8(&params, rows);
     }
@@ -198,6 +220,25 @@ static void put_cursor(struct params *params, const struct store_read *read)
         put_int8(params, INT64_MAX);
     }
     put_uuid(params, given ? &read->cursor_id : &last);
+}
+
+/*
+ * The least id whose time, the first 48 bits, is a second after the turn's. A turn of the last second
+ * of all times, which only a stranger can ask for, gets an empty range.
+ */
+static struct sl_uuid end_of_range(const struct sl_uuid *turn)
+{
+    struct sl_uuid end = {{0}};
+    uint64_t ms = 0;
+
+    for (int i = 0; i < 6; i++) {
+        ms = ms << 8 | turn->bytes[i];
+    }
+    ms += TURN_SPAN_MS;
+    for (int i = 0; i < 6; i++) {
+        end.bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
+    }
+    return end;
 }
 
 /* ---- writes ---- */

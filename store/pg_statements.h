@@ -16,6 +16,7 @@ enum store_pg_statement {
     STORE_PG_READ_PROFILE,
     STORE_PG_READ_MESSAGES, /* HISTORY and MESSAGES */
     STORE_PG_READ_SESSIONS,
+    STORE_PG_READ_TURN,
     STORE_PG_READS, /* how many reads there are; the first of the writes */
     STORE_PG_WRITE_SESSION = STORE_PG_READS,
     STORE_PG_WRITE_MESSAGE,
@@ -40,9 +41,9 @@ SL_MUST_CHECK int store_pg_prepare(PGconn *connection, enum store_pg_statement s
 enum store_pg_statement store_pg_statement_of(const struct store_read *read);
 
 /**
- * Queues the query of a read; `rows` is how many to fetch. `named`: its statement is prepared, or the
- * preparation is right in front of it; otherwise the statement's text goes along. 0 or
- * SL_E_DATABASE_UNAVAILABLE (the connection is broken).
+ * Queues the query of a read; `rows` is how many to fetch, of those kinds that have a limit. `named`:
+ * its statement is prepared, or the preparation is right in front of it; otherwise the statement's text
+ * goes along. 0 or SL_E_DATABASE_UNAVAILABLE (the connection is broken).
  */
 SL_MUST_CHECK int store_pg_send_read(PGconn *connection, const struct store_read *read,
                                      unsigned rows, bool named);

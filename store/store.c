@@ -3,8 +3,8 @@
  *
  * Start: the connector thread, the overlay, the in-process profiles and the writer belong to the
  * process; each loop makes a client with its Postgres reader and its cache. Reads of profile and
- * history go through the cache, which asks the reader on a miss; lists go to the reader at once.
- * Saves are in save.c.
+ * history go through the cache, which asks the reader on a miss; lists and turns go to the reader at
+ * once. Saves are in save.c.
  *
  * End: clients stop hearing (their origins are closed), then the writer, then everything that the
  * writer could still hand a record to.

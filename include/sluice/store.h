@@ -151,6 +151,7 @@ enum store_read_kind {
     STORE_READ_HISTORY, /* cache, then database merged with the overlay: the newest `limit` messages, oldest first */
     STORE_READ_SESSIONS, /* database: newest activity first, after the cursor */
     STORE_READ_MESSAGES, /* database merged with the overlay: newest first, after the cursor */
+    STORE_READ_TURN,     /* overlay, then database: was there a turn with this id of this user? */
 };
 
 enum store_source {
@@ -166,15 +167,16 @@ struct store_read {
     enum store_read_kind kind;
     const char *user;
     size_t user_len;
-    struct sl_uuid session; /* HISTORY, MESSAGES */
-    unsigned limit;         /* rows; HISTORY: at most history_messages + 1 */
-    bool has_cursor;        /* SESSIONS, MESSAGES: rows before (cursor_us, cursor_id) */
+    struct sl_uuid session; /* HISTORY, MESSAGES; TURN: an output, when found */
+    struct sl_uuid turn;    /* TURN: any id, also one that is not ours */
+    unsigned limit;  /* rows, not for PROFILE and TURN; HISTORY: at most history_messages + 1 */
+    bool has_cursor; /* SESSIONS, MESSAGES: rows before (cursor_us, cursor_id) */
     int64_t cursor_us;
     struct sl_uuid cursor_id;
     struct sl_uuid without_turn; /* HISTORY: this turn's own messages are left out; nil: none */
     /* outputs, after a done with status 0 */
     enum store_source source;
-    bool found; /* PROFILE: there is one */
+    bool found; /* PROFILE, TURN: there is one */
     /* HISTORY: Postgres did not answer; these are only the messages that it does not have yet */
     bool partial;
     struct sl_buffer text; /* PROFILE: the JSON object's text; otherwise where row texts live */
@@ -196,6 +198,9 @@ struct store_read {
  * Starts a read. PROFILE and HISTORY ask Redis first; the commands of reads that start in the same
  * turn of the loop leave in one write. A miss is a single flight per key and loop. Redis errors and
  * timeouts are never the caller's problem: the read goes on to the database.
+ * A TURN is there from its first message's hand-over to the writer on, so it is found while Postgres
+ * is down as long as that message is uncommitted. Only one that waits on disk alone
+ * (writer_queue_bytes) is not found until it is committed. Nothing of it is cached.
  * Done with 0, SL_E_DATABASE_UNAVAILABLE, SL_E_DATABASE_TIMEOUT, SL_E_DATABASE_REFUSED,
  * SL_E_OVERLOADED (too many reads) or SL_E_CANCELLED. Start: 0 or SL_E_INVALID_VALUE.
  */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "connector.h"
+#include "record.h"
 
 struct pg_fixture server;
 struct sl_loop *loop;
@@ -72,6 +73,12 @@ void start(struct waited_read *waited, enum store_read_kind kind, const char *us
     waited->read.limit = limit;
 }
 
+void start_turn(struct waited_read *waited, const char *user, unsigned turn)
+{
+    start(waited, STORE_READ_TURN, user, 0, 0);
+    waited->read.turn = sample_id(turn);
+}
+
 int go(struct waited_read *waited)
 {
     waited->ends = 0;
@@ -98,4 +105,21 @@ void insert_messages(unsigned from, unsigned to)
                    " from generate_series(%u, %u) i",
                    from, to);
     pg_fixture_run(&server, sql);
+}
+
+struct store_record *add_uncommitted(unsigned number, const char *content)
+{
+    struct sl_uuid session = sample_id(1);
+    struct store_message message = sample_message(number, content);
+    struct store_record *record = NULL;
+
+    assert_int_equal(store_record_create_message("ann", 3, &session, &message, &record), 0);
+    store_overlay_add(overlay, record);
+    return record;
+}
+
+void drop_uncommitted(struct store_record *record)
+{
+    store_overlay_remove(overlay, record);
+    store_record_destroy(record);
 }

@@ -12,6 +12,7 @@
 #include "samples.h"
 
 struct store_connector;
+struct store_record;
 
 extern struct pg_fixture server;
 extern struct sl_loop *loop;
@@ -40,11 +41,20 @@ int empty_tables(void **state);
 void start(struct waited_read *waited, enum store_read_kind kind, const char *user,
            unsigned session, unsigned limit);
 
+/** Fills in a read of a turn. */
+void start_turn(struct waited_read *waited, const char *user, unsigned turn);
+
 /** Starts it, waits for its one end, and returns the status. */
 int go(struct waited_read *waited);
 
-/** Session 1 of ann gets the messages from..to, each written in its number's second of 2024. */
+/** Session 1 of ann gets the messages from..to, of turn 9, each written in its number's second of 2024. */
 void insert_messages(unsigned from, unsigned to);
+
+/** Puts a message of session 1 of ann, whose turn has its number too, into the overlay. */
+struct store_record *add_uncommitted(unsigned number, const char *content);
+
+/** Takes it out again and frees it. */
+void drop_uncommitted(struct store_record *record);
 
 /** Runs the tests on a fresh server; the program's exit code. */
 #define RUN_READER_TESTS(tests)                                                                    \

@@ -192,18 +192,90 @@ static void a_megabyte_comes_back_whole(void **state)
     store_read_dispose(&waited.read);
 }
 
-/* ---- the overlay ---- */
+/* ---- turns ---- */
 
-static struct store_record *add_uncommitted(unsigned number, const char *content)
+static bool is_turn_of(const char *user, const char *turn)
 {
-    struct sl_uuid session = sample_id(1);
-    struct store_message message = sample_message(number, content);
-    struct store_record *record = NULL;
+    struct waited_read waited;
 
-    assert_int_equal(store_record_create_message("ann", 3, &session, &message, &record), 0);
-    store_overlay_add(overlay, record);
-    return record;
+    start(&waited, STORE_READ_TURN, user, 0, 0);
+    assert_int_equal(sl_uuid_parse(turn, strlen(turn), &waited.read.turn), 0);
+    assert_int_equal(go(&waited), 0);
+    assert_int_equal(waited.read.source, STORE_SOURCE_DATABASE);
+    bool found = waited.read.found;
+    if (found) {
+        assert_int_equal(sample_number(&waited.read.session), 1);
+    }
+    store_read_dispose(&waited.read);
+    return found;
 }
+
+static void a_turn_is_found_by_its_id(void **state)
+{
+    struct waited_read waited;
+
+    (void)state;
+    insert_messages(10, 12); /* of turn 9 */
+    open_ready(5000, 8);
+    start_turn(&waited, "ann", 9);
+    assert_int_equal(go(&waited), 0);
+    assert_true(waited.read.found);
+    assert_int_equal(sample_number(&waited.read.session), 1);
+    assert_int_equal(waited.read.source, STORE_SOURCE_DATABASE);
+    store_read_dispose(&waited.read);
+    start_turn(&waited, "ann", 8); /* another turn of the same second */
+    assert_int_equal(go(&waited), 0);
+    assert_false(waited.read.found);
+    start_turn(&waited, "ann", 10); /* a message's id is no turn's */
+    assert_int_equal(go(&waited), 0);
+    assert_false(waited.read.found);
+    start_turn(&waited, "bob", 9); /* another user's turn is none */
+    assert_int_equal(go(&waited), 0);
+    assert_false(waited.read.found);
+    assert_int_equal(sl_counter_get(&stats.database_reads), 4);
+    assert_int_equal(sl_counter_get(&stats.database_errors), 0);
+}
+
+static void a_turn_reaches_one_second_far(void **state)
+{
+    static const struct {
+        const char *turn, *message;
+        bool found;
+    } samples[] = {
+        /* the same millisecond, the next count; the turn's last byte is the greater one */
+        {"018cc251-f400-7abc-8000-0000000000ff", "018cc251-f400-7abd-8000-000000000000", true},
+        /* the count ran over into the next millisecond, the time into the next byte */
+        {"018cc251-f4ff-7fff-8000-000000000000", "018cc251-f500-7000-8000-000000000000", true},
+        /* the last id of the range, and the first behind it */
+        {"018cc251-f400-7000-8000-000000000001", "018cc251-f7e7-7fff-bfff-ffffffffffff", true},
+        {"018cc251-f400-7000-8000-000000000002", "018cc251-f7e8-7000-8000-000000000000", false},
+        /* a carry through all bytes */
+        {"00ffffff-ffff-7000-8000-000000000003", "01000000-0000-7000-8000-000000000000", true},
+        /* of no process of ours: the greatest id, and the least */
+        {"ffffffff-ffff-ffff-ffff-ffffffffffff", "018cc251-f600-7000-8000-000000000000", false},
+        {"00000000-0000-0000-0000-000000000000", "018cc251-f600-7000-8000-000000000001", false},
+    };
+    char sql[512];
+
+    (void)state;
+    insert_messages(10, 10);
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        (void)snprintf(sql, sizeof(sql),
+                       "insert into chat_messages (user_id, session_id, id, turn_id, role, status,"
+                       " content, created_at) select user_id, session_id, '%s', '%s', role, status,"
+                       " content, created_at from chat_messages where turn_id ="
+                       " '00000000-0000-7000-8000-000000000009'",
+                       samples[i].message, samples[i].turn);
+        pg_fixture_run(&server, sql);
+    }
+    open_ready(5000, 8);
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        assert_int_equal(is_turn_of("ann", samples[i].turn), samples[i].found);
+        assert_false(is_turn_of("bob", samples[i].turn));
+    }
+}
+
+/* ---- the overlay ---- */
 
 static void uncommitted_messages_are_merged(void **state)
 {
@@ -241,8 +313,7 @@ static void uncommitted_messages_are_merged(void **state)
     assert_true(waited.read.more);
     store_read_dispose(&waited.read);
     for (size_t i = 0; i < 3; i++) {
-        store_overlay_remove(overlay, records[i]);
-        store_record_destroy(records[i]);
+        drop_uncommitted(records[i]);
     }
 }
 
@@ -257,12 +328,44 @@ static void a_commit_under_way_hides_nothing(void **state)
     struct store_record *record = add_uncommitted(2, "two");
     start(&waited, STORE_READ_HISTORY, "ann", 1, 10);
     assert_int_equal(store_pg_reader_start(reader, &waited.read), 0);
-    store_overlay_remove(overlay, record);
-    store_record_destroy(record);
+    drop_uncommitted(record);
     SAMPLE_RUN_UNTIL(loop, waited.ends > 0);
     assert_int_equal(waited.read.count, 2);
     assert_string_equal(waited.read.messages[1].content.base, "two");
     store_read_dispose(&waited.read);
+}
+
+static void an_uncommitted_turn_is_found(void **state)
+{
+    struct waited_read waited;
+
+    (void)state;
+    open_ready(5000, 8);
+    struct store_record *record = add_uncommitted(9, "question");
+    start_turn(&waited, "ann", 9);
+    assert_int_equal(go(&waited), 0);
+    assert_true(waited.read.found);
+    assert_int_equal(sample_number(&waited.read.session), 1);
+    store_read_dispose(&waited.read);
+    start_turn(&waited, "bob", 9);
+    assert_int_equal(go(&waited), 0);
+    assert_false(waited.read.found);
+    /* committed, or not: it is in one of the two */
+    insert_messages(10, 10);
+    drop_uncommitted(record);
+    start_turn(&waited, "ann", 9);
+    assert_int_equal(go(&waited), 0);
+    assert_true(waited.read.found);
+    store_read_dispose(&waited.read);
+    /* a read that is cancelled after the overlay has answered ends once */
+    record = add_uncommitted(20, "question");
+    start_turn(&waited, "ann", 20);
+    assert_int_equal(store_pg_reader_start(reader, &waited.read), 0);
+    store_pg_reader_cancel(reader, &waited.read);
+    SAMPLE_RUN_UNTIL(loop, waited.ends > 0);
+    assert_int_equal(waited.status, 0);
+    store_read_dispose(&waited.read);
+    drop_uncommitted(record);
 }
 
 /* ---- indexes ---- */
@@ -326,6 +429,10 @@ static void statements_use_their_indexes(void **state)
     assert_plan(STORE_PG_READ_SESSIONS, "text, timestamptz, uuid, bigint",
                 "'user1', now() - interval '100 s', gen_random_uuid(), 21",
                 "chat_sessions_by_activity");
+    assert_plan(STORE_PG_READ_TURN, "text, uuid, uuid",
+                "'user1', '80000000-0000-7000-8000-000000000000',"
+                " '80000000-03e8-0000-0000-000000000000'",
+                "chat_messages_pkey");
     assert_plan(STORE_PG_READ_PROFILE, "text", "'user1'", "user_profiles");
 }
 
@@ -338,8 +445,11 @@ int main(void)
         READER_TEST(pages_of_messages_have_no_hole_and_no_double),
         READER_TEST(sessions_come_newest_first_in_pages),
         READER_TEST(a_megabyte_comes_back_whole),
+        READER_TEST(a_turn_is_found_by_its_id),
+        READER_TEST(a_turn_reaches_one_second_far),
         READER_TEST(uncommitted_messages_are_merged),
         READER_TEST(a_commit_under_way_hides_nothing),
+        READER_TEST(an_uncommitted_turn_is_found),
         cmocka_unit_test_setup(statements_use_their_indexes, empty_tables),
     };
     RUN_READER_TESTS(tests);

@@ -42,6 +42,52 @@ static void what_cannot_be_read_is_refused_at_start(void **state)
     assert_int_equal(sl_counter_get(&stats.database_errors), 2);
 }
 
+static void a_turn_is_asked_for_like_any_other_row(void **state)
+{
+    struct waited_read waited;
+
+    (void)state;
+    open_ready(1000, 1);
+    start_turn(&waited, "", 9);
+    assert_int_equal(store_pg_reader_start(reader, &waited.read), SL_E_INVALID_VALUE);
+    start_turn(&waited, "\xff", 9);
+    assert_int_equal(go(&waited), SL_E_DATABASE_REFUSED);
+    struct store_record *record = add_uncommitted(9, "question");
+    pg_fixture_run(&server, "begin; lock table chat_messages");
+    start_turn(&waited, "ann", 8);
+    assert_int_equal(go(&waited), SL_E_DATABASE_TIMEOUT);
+    assert_false(waited.read.found);
+    assert_int_equal(sl_counter_get(&stats.database_timeouts), 1);
+    start_turn(&waited, "ann", 9); /* behind the late one, yet it waits for nothing */
+    assert_int_equal(go(&waited), 0);
+    assert_true(waited.read.found);
+    pg_fixture_run(&server, "rollback");
+    drop_uncommitted(record);
+}
+
+static void a_server_that_is_away_hides_no_uncommitted_turn(void **state)
+{
+    struct waited_read waited;
+
+    (void)state;
+    open_ready(5000, 8);
+    struct store_record *record = add_uncommitted(9, "question");
+    pg_fixture_stop(&server, SIGQUIT);
+    SAMPLE_RUN_UNTIL(loop, store_pg_reader_link(reader) != STORE_LINK_UP);
+    start_turn(&waited, "ann", 9);
+    assert_int_equal(go(&waited), 0);
+    assert_true(waited.read.found);
+    assert_int_equal(sample_number(&waited.read.session), 1);
+    store_read_dispose(&waited.read);
+    start_turn(&waited, "bob", 9);
+    assert_int_equal(go(&waited), SL_E_DATABASE_UNAVAILABLE);
+    assert_false(waited.read.found);
+    start_turn(&waited, "ann", 8);
+    assert_int_equal(go(&waited), SL_E_DATABASE_UNAVAILABLE);
+    drop_uncommitted(record);
+    pg_fixture_start(&server);
+}
+
 static void an_error_does_not_touch_its_neighbours(void **state)
 {
     struct waited_read waited[3];
@@ -367,6 +413,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         READER_TEST(what_cannot_be_read_is_refused_at_start),
+        READER_TEST(a_turn_is_asked_for_like_any_other_row),
+        READER_TEST(a_server_that_is_away_hides_no_uncommitted_turn),
         READER_TEST(an_error_does_not_touch_its_neighbours),
         READER_TEST(a_server_that_is_away_fails_at_once_and_comes_back),
         READER_TEST(a_terminated_backend_is_replaced),

@@ -304,6 +304,56 @@ static void an_uncommitted_message_is_read_too(void **state)
     store_read_dispose(&read.read);
 }
 
+static void read_turn(struct waited_read *waited, const char *user, const struct sl_uuid *turn)
+{
+    memset(waited, 0, sizeof(*waited));
+    waited->read.op.done = note_read;
+    waited->read.kind = STORE_READ_TURN;
+    waited->read.user = user;
+    waited->read.user_len = strlen(user);
+    waited->read.turn = *turn;
+    assert_int_equal(store_read_start(client, &waited->read), 0);
+    SAMPLE_RUN_UNTIL(loop, waited->ends > 0);
+    assert_int_equal(waited->status, 0);
+    store_read_cancel(&waited->read); /* finished: nothing */
+}
+
+static void a_turn_is_there_from_its_save_on(void **state)
+{
+    struct waited_save save;
+    struct waited_read read;
+    struct sl_uuid turn = sl_uuid_v7();
+    struct store_message question = sample_message(1, "question");
+
+    (void)state;
+    question.id = sl_uuid_v7();
+    turn.bytes[15] = 0xff; /* the last byte takes no part in the order */
+    question.turn_id = turn;
+    read_turn(&read, "ann", &turn);
+    assert_false(read.read.found);
+    pg_fixture_run(&server, "begin; lock table chat_sessions in share mode");
+    struct sl_uuid session = sl_uuid_v7();
+    prepare_save(&save);
+    assert_int_equal(store_save_message(client, &save.save, "ann", 3, &session, &question), 0);
+    for (unsigned committed = 0; committed < 2; committed++) {
+        read_turn(&read, "ann", &turn);
+        assert_true(read.read.found);
+        assert_true(sl_uuid_equal(&read.read.session, &session));
+        assert_int_equal(read.read.source,
+                         committed != 0 ? STORE_SOURCE_DATABASE : STORE_SOURCE_NONE);
+        store_read_dispose(&read.read);
+        read_turn(&read, "bob", &turn);
+        assert_false(read.read.found);
+        store_read_dispose(&read.read);
+        if (committed == 0) {
+            assert_int_equal(wait_for_save(&save), 0);
+            pg_fixture_run(&server, "rollback");
+            SAMPLE_RUN_UNTIL(loop, told.committed == 1);
+        }
+    }
+    assert_int_equal(told.reads, 0); /* nor does this ask the cache */
+}
+
 static void a_profile_and_a_delete_drop_the_caches_first(void **state)
 {
     struct waited_save save;
@@ -566,6 +616,7 @@ int main(void)
         cmocka_unit_test(an_url_that_cannot_be_read_is_refused),
         STORE_TEST(a_saved_message_can_be_read),
         STORE_TEST(an_uncommitted_message_is_read_too),
+        STORE_TEST(a_turn_is_there_from_its_save_on),
         STORE_TEST(a_profile_and_a_delete_drop_the_caches_first),
         STORE_TEST(a_refused_message_says_so),
         STORE_TEST(bad_saves_do_not_start),
