@@ -24,7 +24,7 @@
 
 #include "cache_script.h"
 #include "cache_value.h"
-#include "random.h"
+#include "sluice/random.h"
 
 enum {
     RETRY_US = 100 * 1000,
@@ -104,7 +104,7 @@ void store_cache_writes_fill_profile(struct store_cache_writes *writes,
     sl_buffer_init(&value, VALUE_BYTES_MAX);
     if (store_cache_value_write_profile(&value, user, user_len, found, json) == 0) {
         (void)snprintf(expiry, sizeof(expiry), "%" PRIu64,
-                       store_random_spread(ttl_ms, TTL_SPREAD_PERCENT));
+                       sl_random_spread(ttl_ms, TTL_SPREAD_PERCENT));
         struct store_text args[] = {
             word("SET"), key_text(key), {value.base, value.len}, word("PX"), word(expiry)};
         /* not sent: not cached */

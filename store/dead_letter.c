@@ -25,7 +25,7 @@
 #include <time.h>
 
 #include "dead_letter_file.h"
-#include "random.h"
+#include "sluice/random.h"
 
 #define NEW_NAME STORE_DEAD_LETTER_FILE ".new"
 #define ASIDE_NAME STORE_DEAD_LETTER_FILE ".damaged-"
@@ -91,7 +91,7 @@ static int learn_salt(struct store_dead_letters *letters)
     struct store_dead_letter_walk walk;
     int err = store_dead_letter_walk_begin(letters->disk, 0, &walk);
 
-    letters->salt = store_random_u64();
+    letters->salt = sl_random_u64();
     if (err == 0 && walk.size >= FILE_HEADER) {
         size_t len = walk.size < sizeof(head) ? (size_t)walk.size : sizeof(head);
         err = store_dead_letter_file_read(letters->disk, walk.handle, head, len, 0);
@@ -184,8 +184,7 @@ static int put_aside(struct store_dead_letters *letters)
 {
     char name[sizeof(ASIDE_NAME) + 16];
 
-    (void)snprintf(name, sizeof(name), ASIDE_NAME "%016llx",
-                   (unsigned long long)store_random_u64());
+    (void)snprintf(name, sizeof(name), ASIDE_NAME "%016llx", (unsigned long long)sl_random_u64());
     if (letters->disk->ops->rename(letters->disk, STORE_DEAD_LETTER_FILE, name) != 0) {
         return SL_E_STORAGE_UNAVAILABLE;
     }

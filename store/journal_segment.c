@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "random.h"
+#include "sluice/random.h"
 
 static int prepare_file(struct store_disk *disk, struct store_segment *segment);
 
@@ -55,7 +55,7 @@ int store_segment_create(struct store_disk *disk, uint64_t number, uint64_t size
     }
     store_segment_name(number, name);
     segment->number = number;
-    segment->salt = store_random_u64();
+    segment->salt = sl_random_u64();
     segment->size = size;
     segment->file = disk->ops->open(disk, name, STORE_DISK_CREATE);
     int err = segment->file < 0 ? segment->file : prepare_file(disk, segment);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "random.h"
+#include "sluice/random.h"
 
 enum { BUCKETS_AT_FIRST = 64 };
 
@@ -22,7 +22,7 @@ static void grow(struct store_key_table *table);
 
 void store_key_table_init(struct store_key_table *table)
 {
-    *table = (struct store_key_table){.bucket_count = BUCKETS_AT_FIRST, .seed = store_random_u64()};
+    *table = (struct store_key_table){.bucket_count = BUCKETS_AT_FIRST, .seed = sl_random_u64()};
     table->buckets = calloc(BUCKETS_AT_FIRST, sizeof(struct store_key_node *));
     if (table->buckets == NULL) {
         abort();

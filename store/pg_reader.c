@@ -26,7 +26,7 @@
 #include "overlay.h"
 #include "pg_connect.h"
 #include "pg_flight.h"
-#include "random.h"
+#include "sluice/random.h"
 
 enum {
     ROWS_MAX = 200, /* of one read: with answers of up to 1 MiB this is what bounds its memory */
@@ -241,7 +241,7 @@ static void lose_connection(struct store_pg_reader *reader)
         reader->failures = 0;
     }
     sl_loop_arm(reader->loop, &reader->redial,
-                store_random_backoff_us(reader->failures++, BACKOFF_FIRST_US, BACKOFF_MAX_US));
+                sl_random_backoff_us(reader->failures++, BACKOFF_FIRST_US, BACKOFF_MAX_US));
 }
 
 void store_pg_reader_destroy(struct store_pg_reader *reader)

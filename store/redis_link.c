@@ -34,9 +34,9 @@
 
 #include "connector.h"
 #include "connector_forget.h"
-#include "random.h"
 #include "redis_adapter.h"
 #include "redis_pipeline.h"
+#include "sluice/random.h"
 
 enum {
     BACKOFF_BASE_US = 50 * 1000,
@@ -316,7 +316,7 @@ static void rest(struct store_redis_link *link)
     store_redis_adapter_drop(&link->adapter);
     if (!link->closing) {
         sl_loop_arm(link->loop, &link->timer,
-                    store_random_backoff_us(link->attempt, BACKOFF_BASE_US, BACKOFF_CAP_US));
+                    sl_random_backoff_us(link->attempt, BACKOFF_BASE_US, BACKOFF_CAP_US));
         link->attempt++;
     }
 }

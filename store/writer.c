@@ -35,7 +35,7 @@
 #include "journal.h"
 #include "overlay.h"
 #include "pg_connect.h"
-#include "random.h"
+#include "sluice/random.h"
 #include "writer_batch.h"
 #include "writer_queue.h"
 
@@ -103,7 +103,7 @@ int store_writer_create(const struct store_writer_options *options,
     writer->options = *options;
     writer->options.database_url = NULL;
     atomic_init(&writer->held, options->held);
-    writer->fence = store_random_u64() >> 1; /* a bigint that is not negative */
+    writer->fence = sl_random_u64() >> 1; /* a bigint that is not negative */
     writer->rows_limit = options->batch_rows;
     int err = store_pg_conninfo(options->database_url, &limits, &writer->conninfo);
     if (err != 0) {
@@ -378,9 +378,9 @@ static void pause_before_retry(struct store_writer *writer, bool systemic)
     uint64_t delay_us;
 
     if (systemic) {
-        delay_us = store_random_spread((SLOW_MIN_MS + SLOW_MAX_MS) / 2 * 1000, 100 * 2 / 3);
+        delay_us = sl_random_spread((SLOW_MIN_MS + SLOW_MAX_MS) / 2 * 1000, 100 * 2 / 3);
     } else {
-        delay_us = store_random_backoff_us(writer->failures, BACKOFF_FIRST_US, BACKOFF_MAX_US);
+        delay_us = sl_random_backoff_us(writer->failures, BACKOFF_FIRST_US, BACKOFF_MAX_US);
     }
     writer->failures++;
     store_writer_queue_pause(&writer->queue, (unsigned)(delay_us / 1000) + 1);

@@ -1,17 +1,17 @@
 /*
- * Random numbers for spreading things in time. See random.h.
+ * Random numbers for spreading things in time. See sluice/random.h.
  *
  * Failure modes: none; getrandom gives up to 256 bytes without interruption once the kernel's pool
  * is ready. Thread: any.
  */
-#include "random.h"
+#include "sluice/random.h"
 
 #include <stdlib.h>
 #include <sys/random.h>
 
 static uint64_t random_up_to(uint64_t most);
 
-uint64_t store_random_u64(void)
+uint64_t sl_random_u64(void)
 {
     uint64_t bits;
 
@@ -21,7 +21,7 @@ uint64_t store_random_u64(void)
     return bits;
 }
 
-uint64_t store_random_backoff_us(unsigned attempt, uint64_t base_us, uint64_t cap_us)
+uint64_t sl_random_backoff_us(unsigned attempt, uint64_t base_us, uint64_t cap_us)
 {
     uint64_t most = base_us;
 
@@ -31,7 +31,7 @@ uint64_t store_random_backoff_us(unsigned attempt, uint64_t base_us, uint64_t ca
     return random_up_to(most < cap_us ? most : cap_us);
 }
 
-uint64_t store_random_spread(uint64_t value, unsigned percent)
+uint64_t sl_random_spread(uint64_t value, unsigned percent)
 {
     uint64_t swing = value / 100 * percent + value % 100 * percent / 100;
 
@@ -41,5 +41,5 @@ uint64_t store_random_spread(uint64_t value, unsigned percent)
 /* A number from 0 to `most`. The modulo's bias does not matter for delays. */
 static uint64_t random_up_to(uint64_t most)
 {
-    return store_random_u64() % (most + 1);
+    return sl_random_u64() % (most + 1);
 }
