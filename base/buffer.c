@@ -72,6 +72,19 @@ int sl_buffer_appendf(struct sl_buffer *buffer, const char *format, ...)
     return 0;
 }
 
+void sl_buffer_trim(struct sl_buffer *buffer)
+{
+    if (buffer->len == 0) {
+        sl_buffer_dispose(buffer);
+    } else if (buffer->len < buffer->capacity) {
+        char *smaller = realloc(buffer->base, buffer->len);
+        if (smaller != NULL) { /* else it stays as large as it is */
+            buffer->base = smaller;
+            buffer->capacity = buffer->len;
+        }
+    }
+}
+
 void sl_buffer_consume(struct sl_buffer *buffer, size_t n)
 {
     if (n == 0) {

@@ -238,6 +238,20 @@ static void settle(struct gw_config *config)
     }
 }
 
+bool gw_config_section_equal(const struct gw_config *a, const struct gw_config *b,
+                             const char *section)
+{
+    size_t count;
+    const struct gw_config_key *keys = gw_config_keys(&count);
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(keys[i].section, section) == 0 && !gw_config_value_equal(a, b, &keys[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 size_t gw_config_fixed_changes(const struct gw_config *now, const struct gw_config *next,
                                char *names, size_t size)
 {

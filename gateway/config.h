@@ -82,14 +82,14 @@ struct gw_config {
         unsigned connections_max;        /* idle connections kept per thread: 256 */
         unsigned retry_backoff_ms;       /* 100; full jitter: a retry waits 0 to this */
         unsigned retry_budget_percent;   /* 10; retries per hundred turns */
-        unsigned breaker_failures;       /* 5; so many in a row open an upstream's breaker */
-        unsigned breaker_open_ms;        /* 10000 */
-        unsigned hedge_percent;          /* 0 = off, at most 2; turns in a hundred that ask twice */
-        unsigned dns_refresh_s;          /* 30 */
-        size_t event_max_bytes;          /* one upstream event: 1048576 */
-        size_t answer_max_bytes;         /* 1048576 */
-        double temperature_max;          /* 2.0; requests are clamped to 0..this */
-        unsigned max_tokens_max;         /* 8192; requests are clamped to 1..this */
+        unsigned breaker_failures; /* 5; so many in a row open an upstream's breaker; 0: never */
+        unsigned breaker_open_ms;  /* 10000 */
+        unsigned hedge_percent;    /* 0 = off, at most 2; turns in a hundred that ask twice */
+        unsigned dns_refresh_s;    /* 30 */
+        size_t event_max_bytes;    /* one upstream event: 1048576 */
+        size_t answer_max_bytes;   /* 1048576 */
+        double temperature_max;    /* 2.0; requests are clamped to 0..this */
+        unsigned max_tokens_max;   /* 8192; requests are clamped to 1..this */
     } upstream;
     struct {
         char *secret;           /* jwt.secret: HS256 key, at least 32 bytes (secret) */
@@ -192,6 +192,10 @@ size_t gw_config_fixed_changes(const struct gw_config *now, const struct gw_conf
 
 /** Whether the lists of upstreams are the same in every field, so that what was made from one serves on. */
 bool gw_config_upstreams_equal(const struct gw_config *a, const struct gw_config *b);
+
+/** Whether all keys of a section have the same values. */
+bool gw_config_section_equal(const struct gw_config *a, const struct gw_config *b,
+                             const char *section);
 
 /**
  * What this upstream of `config` calls `model`, or NULL when it does not serve it. An upstream without

@@ -24,7 +24,8 @@
 #include "log.h"
 #include "sluice/op.h"
 #include "sluice/text.h"
-#include "upstream.h"
+#include "upstreams.h"
+#include "user_turns.h"
 #include "worker.h"
 
 enum { GENERATIONS_MAX = 1024 };
@@ -39,11 +40,14 @@ struct process {
     /* configurations and keys that turns may still be using; freed at the end */
     struct gw_config *configs[GENERATIONS_MAX];
     struct gw_auth_keys *keys[GENERATIONS_MAX];
+    struct gw_upstreams_shared
+        *upstreams[GENERATIONS_MAX]; /* the one before, if the list is the same */
     size_t generations;
 };
 
 static int serve(const char *config_file);
 static int load(struct process *process, char error[GW_CONFIG_ERROR_SIZE]);
+static int share_upstreams(struct process *process, const struct gw_config *config);
 static int start(struct process *process);
 static int make_store(struct process *process);
 static int make_workers(struct process *process);
@@ -121,10 +125,28 @@ static int load(struct process *process, char error[GW_CONFIG_ERROR_SIZE])
         gw_config_destroy(config);
         return err;
     }
+    if (share_upstreams(process, config) != 0) {
+        (void)snprintf(error, GW_CONFIG_ERROR_SIZE, "out of memory");
+        gw_auth_keys_destroy(keys);
+        gw_config_destroy(config);
+        return SL_E_NO_MEMORY;
+    }
     process->configs[process->generations] = config;
     process->keys[process->generations] = keys;
     process->generations++;
     return 0;
+}
+
+/* What is known of the upstreams (breakers, addresses) outlives a reload that does not change them. */
+static int share_upstreams(struct process *process, const struct gw_config *config)
+{
+    size_t next = process->generations;
+
+    if (next > 0 && gw_config_upstreams_equal(process->configs[next - 1], config)) {
+        process->upstreams[next] = process->upstreams[next - 1];
+        return 0;
+    }
+    return gw_upstreams_share(config, &process->upstreams[next]);
 }
 
 static int start(struct process *process)
@@ -133,6 +155,7 @@ static int start(struct process *process)
 
     server->config = process->configs[0];
     server->keys = process->keys[0];
+    server->upstreams = process->upstreams[0];
     server->log = &process->log;
     server->drained.receive = on_drained;
     if (sl_loop_create(&server->main_loop) != 0 ||
@@ -185,7 +208,10 @@ static int make_workers(struct process *process)
 
     server->workers_count = config->threads;
     server->workers = calloc(config->threads, sizeof(struct gw_worker));
-    if (server->workers == NULL) {
+    server->turns_of_loops = calloc(config->threads, sizeof(struct gw_turns *));
+    if (server->workers == NULL || server->turns_of_loops == NULL ||
+        gw_user_turns_create(config->chat.turns_max, &server->user_turns) != 0) {
+        (void)fprintf(stderr, "sluice: cannot make the threads: out of memory\n");
         return EXIT_RUNTIME;
     }
     for (unsigned i = 0; i < config->threads; i++) {
@@ -272,9 +298,10 @@ static void reload(struct process *process)
     size_t newest = process->generations - 1;
     size_t count = gw_config_fixed_changes(process->configs[newest - 1], process->configs[newest],
                                            fixed, sizeof(fixed));
+    server->upstreams = process->upstreams[newest];
     for (unsigned i = 0; i < server->workers_count; i++) {
-        if (gw_worker_reload(&server->workers[i], process->configs[newest],
-                             process->keys[newest]) != 0) {
+        if (gw_worker_reload(&server->workers[i], process->configs[newest], process->keys[newest],
+                             process->upstreams[newest]) != 0) {
             log_reload_failure(process, "out of memory");
         }
     }
@@ -332,10 +359,14 @@ static int stop(struct process *process)
         gw_worker_join(&server->workers[i]);
     }
     store_destroy(server->store);
+    gw_user_turns_destroy(server->user_turns);
     gw_log_event(&process->log, left == 0 ? "info" : "error", "stopped",
                  "\"records_not_written\":%zu", left);
     sl_loop_run_once(server->main_loop, 0); /* prints the last lines */
     for (size_t i = 0; i < process->generations; i++) {
+        if (i == 0 || process->upstreams[i] != process->upstreams[i - 1]) {
+            gw_upstreams_unshare(process->upstreams[i]);
+        }
         gw_auth_keys_destroy(process->keys[i]);
         gw_config_destroy(process->configs[i]);
     }

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "log.h"
+#include "upstreams.h"
 #include "worker.h"
 
 struct totals {
@@ -38,6 +39,8 @@ static int write_histograms(const struct gw_server *server, const struct totals 
                             struct sl_buffer *page);
 static int write_journal(const struct gw_server *server, struct sl_buffer *page);
 static int write_turn_errors(const struct totals *totals, struct sl_buffer *page);
+static const char *code_of(size_t slot);
+static int write_upstreams(const struct gw_server *server, struct sl_buffer *page);
 static int write_gauges(const struct gw_server *server, const struct totals *totals,
                         struct sl_buffer *page);
 static int write_counter(const struct counter_row *row, bool first, struct sl_buffer *page);
@@ -60,6 +63,9 @@ int gw_metrics_write(const struct gw_server *server, struct sl_buffer *page)
     }
     if (err == 0) {
         err = write_turn_errors(totals, page);
+    }
+    if (err == 0) {
+        err = write_upstreams(server, page);
     }
     if (err == 0) {
         err = write_histograms(server, totals, page);
@@ -148,6 +154,22 @@ static int write_counters(const struct gw_server *server, const struct totals *t
         {"sluice_clients_gone_total", "Clients that left before their answer ended.", counter, "",
          &g->clients_gone},
         {"sluice_heartbeats_total", "Heartbeats sent into silence.", counter, "", &g->heartbeats},
+        {"sluice_streams_resumed_total", "Streams that went on where another one was cut.", counter,
+         "", &g->resumed},
+        {"sluice_turns_stopped_total", "Requests to stop a turn that was there.", counter, "",
+         &g->stopped},
+        {"sluice_turns_repeated_total", "Requests answered by the turn that their key names.",
+         counter, "", &g->repeated},
+        {"sluice_turn_log_bytes", "Memory of turn logs, of running turns and of kept ones.", gauge,
+         "", &g->log_bytes},
+        {"sluice_upstream_retries_total", "Second requests to the same upstream.", counter, "",
+         &g->upstream_retries},
+        {"sluice_upstream_failovers_total", "Requests to another upstream after a failure.",
+         counter, "", &g->upstream_failovers},
+        {"sluice_upstream_hedges_total", "Second requests beside a late first one.", counter, "",
+         &g->upstream_hedges},
+        {"sluice_upstream_hedges_won_total", "Hedges that answered first.", counter, "",
+         &g->upstream_hedges_won},
         {"sluice_auth_checks_total", "Token checks, by whether they cost crypto.", counter,
          "source=\"verified\"", &g->auth_verified},
         {"sluice_auth_checks_total", "", counter, "source=\"cache\"", &g->auth_cached},
@@ -254,18 +276,67 @@ static int write_journal(const struct gw_server *server, struct sl_buffer *page)
     return err;
 }
 
-/* By the code that the client saw; only codes that occurred. */
+/* By the code that the client saw; only codes that occurred. Some errors share one. */
 static int write_turn_errors(const struct totals *totals, struct sl_buffer *page)
 {
+    uint64_t counts[GW_STATS_ERRORS];
     int err =
         sl_buffer_append_str(page, "# HELP sluice_turn_errors_total Turns that ended with an error,"
                                    " by its code.\n# TYPE sluice_turn_errors_total counter\n");
 
+    for (size_t slot = 0; slot < GW_STATS_ERRORS; slot++) {
+        counts[slot] = sl_counter_get(&totals->gateway.turn_errors[slot]);
+        for (size_t earlier = 0; earlier < slot && counts[slot] > 0; earlier++) {
+            if (strcmp(code_of(earlier), code_of(slot)) == 0) {
+                counts[earlier] += counts[slot];
+                counts[slot] = 0;
+            }
+        }
+    }
     for (size_t slot = 0; err == 0 && slot < GW_STATS_ERRORS; slot++) {
-        uint64_t count = sl_counter_get(&totals->gateway.turn_errors[slot]);
-        if (count > 0) {
+        if (counts[slot] > 0) {
             err = sl_buffer_appendf(page, "sluice_turn_errors_total{code=\"%s\"} %" PRIu64 "\n",
-                                    sl_error_info((int)slot + SL_E_FIRST_ + 1)->code, count);
+                                    code_of(slot), counts[slot]);
+        }
+    }
+    return err;
+}
+
+static const char *code_of(size_t slot)
+{
+    return sl_error_info((int)slot + SL_E_FIRST_ + 1)->code;
+}
+
+/* One row per configured upstream. Names are letters, digits, '-' and '_'. */
+static int write_upstreams(const struct gw_server *server, struct sl_buffer *page)
+{
+    const struct gw_upstreams_shared *shared = atomic_load(&server->upstreams);
+    const struct gw_config *config = shared->config;
+    uint64_t now_us = sl_loop_now_us(server->main_loop);
+    int err = 0;
+    const struct {
+        const char *name, *help, *type;
+    } families[] = {
+        {"sluice_upstream_requests_total", "Requests sent to an upstream.", "counter"},
+        {"sluice_upstream_failures_total", "Requests that failed there.", "counter"},
+        {"sluice_upstream_breaker_opened_total", "How often its breaker has opened.", "counter"},
+        {"sluice_upstream_breaker_state", "0 closed, 1 open, 2 half-open.", "gauge"},
+    };
+
+    for (size_t family = 0; err == 0 && family < sizeof(families) / sizeof(families[0]); family++) {
+        err =
+            sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s %s\n", families[family].name,
+                              families[family].help, families[family].name, families[family].type);
+        for (size_t i = 0; err == 0 && i < config->upstreams_count; i++) {
+            const uint64_t values[] = {
+                atomic_load_explicit(&shared->of[i].requests, memory_order_relaxed),
+                atomic_load_explicit(&shared->of[i].failures, memory_order_relaxed),
+                gw_breaker_opened(&shared->of[i].breaker),
+                gw_breaker_state(&shared->of[i].breaker, now_us),
+            };
+            err =
+                sl_buffer_appendf(page, "%s{upstream=\"%s\"} %" PRIu64 "\n", families[family].name,
+                                  config->upstreams[i].name, values[family]);
         }
     }
     return err;

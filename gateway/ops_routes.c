@@ -12,10 +12,12 @@
 #include "metrics.h"
 #include "reply.h"
 #include "routes.h"
+#include "upstreams.h"
 
 enum { METRICS_MAX_BYTES = 1 << 20, READY_MAX_BYTES = 4096 };
 
 static const char *link_name(enum store_link link);
+static int append_upstreams(const struct gw_worker *worker, struct sl_buffer *body);
 
 void gw_healthz_route(struct gw_exchange *exchange)
 {
@@ -41,13 +43,16 @@ void gw_readyz_route(struct gw_exchange *exchange)
         "\"journal\":{\"state\":\"%s\",\"uncommitted_records\":%" PRIu64
         ",\"oldest_uncommitted_s\":%.3f},"
         "\"writer\":{\"connected\":%s,\"records_waiting\":%" PRIu64 ",\"bytes_waiting\":%" PRIu64
-        "}}",
+        "},\"upstreams\":[",
         ready ? "ready" : "unready", worker->draining ? "true" : "false",
         link_name(store_client_redis(worker->store)),
         link_name(store_client_database(worker->store)), health_names[journal.health],
         journal.uncommitted_records, journal.oldest_uncommitted_s,
         sl_counter_get(&writer->connected) != 0 ? "true" : "false",
         sl_counter_get(&writer->records_waiting), sl_counter_get(&writer->bytes_waiting));
+    if (err == 0) {
+        err = append_upstreams(worker, &body);
+    }
     if (err == 0) {
         gw_reply_json(exchange, ready ? 200 : 503, body.base, body.len);
     } else {
@@ -68,6 +73,21 @@ void gw_metrics_route(struct gw_exchange *exchange)
         gw_reply_problem(exchange, err, NULL, NULL);
     }
     sl_buffer_dispose(&page);
+}
+
+/* A model that is away does not make the server unready: it says so itself, honestly, turn by turn. */
+static int append_upstreams(const struct gw_worker *worker, struct sl_buffer *body)
+{
+    const struct gw_upstreams_shared *shared = worker->upstreams->shared;
+    uint64_t now_us = sl_loop_now_us(worker->loop);
+    int err = 0;
+
+    for (size_t i = 0; err == 0 && i < shared->config->upstreams_count; i++) {
+        enum gw_breaker_state state = gw_breaker_state(&shared->of[i].breaker, now_us);
+        err = sl_buffer_appendf(body, "%s{\"name\":\"%s\",\"breaker\":\"%s\"}", i > 0 ? "," : "",
+                                shared->config->upstreams[i].name, gw_breaker_state_name(state));
+    }
+    return err != 0 ? err : sl_buffer_append_str(body, "]}");
 }
 
 static const char *link_name(enum store_link link)

@@ -11,6 +11,8 @@
 #include "sluice/buffer.h"
 #include "sluice/store.h"
 
+enum { GW_PROMPT_MAX_BYTES = 8 << 20 /* of a whole request body */ };
+
 struct gw_prompt {
     /* {{profile}} is replaced by the profile's JSON text, or by nothing */
     const char *system_template;

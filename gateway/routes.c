@@ -19,6 +19,8 @@ enum { ALLOW_SIZE = 64 };
 static const struct gw_route routes[] = {
     {"POST", "/api/v1/chat/message/stream", GW_ROUTE_AUTH, gw_chat_route},
     {"POST", "/chat/message/stream", GW_ROUTE_AUTH, gw_chat_route},
+    {"GET", "/api/v1/chat/turns/:id/stream", GW_ROUTE_AUTH, gw_turn_stream_route},
+    {"POST", "/api/v1/chat/turns/:id/stop", GW_ROUTE_AUTH, gw_turn_stop_route},
     {"GET", "/api/v1/chat/sessions", GW_ROUTE_AUTH, gw_session_list_route},
     {"GET", "/api/v1/chat/sessions/:id/messages", GW_ROUTE_AUTH, gw_session_messages_route},
     {"PATCH", "/api/v1/chat/sessions/:id", GW_ROUTE_AUTH, gw_session_rename_route},

@@ -28,6 +28,10 @@ int gw_routes_on_request(h2o_handler_t *handler, h2o_req_t *req);
 /* chat_route.c */
 void gw_chat_route(struct gw_exchange *exchange);
 
+/* turn_routes.c */
+void gw_turn_stream_route(struct gw_exchange *exchange);
+void gw_turn_stop_route(struct gw_exchange *exchange);
+
 /* session_routes.c */
 void gw_session_list_route(struct gw_exchange *exchange);
 void gw_session_messages_route(struct gw_exchange *exchange);

@@ -20,6 +20,10 @@ struct gw_stats {
     sl_counter tokens_prompt, tokens_completion, deltas;
     sl_counter warnings_profile, warnings_history, warnings_rag;
     sl_counter clients_gone, heartbeats;
+    sl_counter log_bytes; /* a gauge: memory of the turn logs of this loop */
+    sl_counter upstream_retries, upstream_failovers, upstream_hedges, upstream_hedges_won;
+    sl_counter resumed, stopped,
+        repeated; /* streams taken up again, stop requests, repeats by key */
     sl_counter auth_refused, auth_verified, auth_cached;
     /* stages, in the order in which they happen */
     struct sl_histogram session_event; /* request received -> head and first event written */

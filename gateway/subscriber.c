@@ -1,10 +1,11 @@
 /*
- * One SSE response that follows a turn log.
+ * One SSE response that follows a feed.
  *
  * Happy path: start sends the head and the first event in one write. Each wake encodes all events that
  * are new into the subscriber's buffer and hands them to h2o as one send; until h2o says that it was
- * written (proceed), new events just wait in the log: that is the whole flow control. The last event
- * goes out together with the end of the body.
+ * written (proceed), new events just wait in the log: that is the whole flow control. A reader that is
+ * far behind gets the log in pieces of SEND_BYTES, so that it costs no second copy of it. The last
+ * event goes out together with the end of the body.
  *
  * Failure modes: the client leaves (seen by EPOLLRDHUP on the connection, because h2o 2.2.5 stops
  * looking at a connection while a response is under way; or by a failing write, as disposal of the
@@ -25,7 +26,10 @@
 #include "sluice/op.h"
 
 enum {
-    SEND_MAX_BYTES = 64 << 20 /* a whole log, escaped; the log's own maximum is the real bound */
+    SEND_BYTES = 64 << 10, /* enough for one send */
+    KEEP_BYTES = 4 << 10,  /* of memory, while nothing is sent */
+    SEND_MAX_BYTES =
+        SEND_BYTES * 4 /* one event more: 16 KiB of text, escaped (turn.c), and its frame */
 };
 
 struct subscriber {
@@ -36,16 +40,19 @@ struct subscriber {
     struct sl_timer timer;
     struct sl_buffer sending; /* must not change while a send is in flight */
     size_t log_offset;
+    uint32_t after;        /* events up to this one are skipped */
     const char *id_prefix; /* NULL: no id lines */
     char id_text[SL_UUID_TEXT_SIZE];
     uint64_t last_send_us;
-    bool in_flight, ended, has_sent_token;
+    bool in_flight, ended;
+    bool awaits_token; /* the first one has yet to be written, and its time counts */
 };
 
 static void on_wake(struct gw_follower *follower);
-static void add_headers(struct subscriber *subscriber, const struct gw_turn *turn);
+static void add_headers(struct subscriber *subscriber, const struct gw_feed *feed);
 static bool encode_new_events(struct subscriber *subscriber, const struct gw_turn_log *log);
 static void send_new_events(struct subscriber *subscriber);
+static void send_heartbeat(struct subscriber *subscriber);
 static void on_written(h2o_generator_t *generator, h2o_req_t *req);
 static void on_hangup(struct sl_watch *watch, unsigned events);
 static void on_timer(struct sl_timer *timer);
@@ -53,7 +60,8 @@ static void arm(struct subscriber *subscriber);
 static void cut(struct subscriber *subscriber, int reason);
 static void on_gone(struct gw_exchange *exchange);
 
-int gw_subscriber_start(struct gw_exchange *exchange, struct gw_turn *turn, bool with_ids)
+int gw_subscriber_start(struct gw_exchange *exchange, struct gw_feed *feed,
+                        const struct gw_subscription *subscription)
 {
     struct subscriber *subscriber = calloc(1, sizeof(*subscriber));
 
@@ -63,23 +71,30 @@ int gw_subscriber_start(struct gw_exchange *exchange, struct gw_turn *turn, bool
     subscriber->generator.proceed = on_written;
     subscriber->follower.wake = on_wake;
     subscriber->exchange = exchange;
+    subscriber->after = subscription->after;
+    subscriber->awaits_token = subscription->is_asking;
     subscriber->hangup.ready = on_hangup;
     subscriber->timer.expired = on_timer;
     sl_buffer_init(&subscriber->sending, SEND_MAX_BYTES);
-    if (with_ids) {
-        memcpy(subscriber->id_text, gw_turn_id(turn), SL_UUID_TEXT_LEN);
+    if (subscription->with_ids) {
+        memcpy(subscriber->id_text, feed->turn_id, SL_UUID_TEXT_LEN);
         subscriber->id_prefix = subscriber->id_text;
     }
     exchange->on_gone = on_gone;
     exchange->waiter = subscriber;
     exchange->worker->streams++;
-    gw_turn_follow(turn, &subscriber->follower);
+    gw_feed_follow(feed, &subscriber->follower);
 
-    add_headers(subscriber, turn);
+    add_headers(subscriber, feed);
     h2o_start_response(exchange->req, &subscriber->generator);
     send_new_events(subscriber);
-    sl_histogram_record(&exchange->worker->stats.session_event,
-                        subscriber->last_send_us - exchange->received_us);
+    if (!subscriber->in_flight && !subscriber->ended) {
+        send_heartbeat(subscriber); /* h2o sends the head along with the first bytes of a body */
+    }
+    if (subscription->is_asking) {
+        sl_histogram_record(&exchange->worker->stats.session_event,
+                            subscriber->last_send_us - exchange->received_us);
+    }
     /* an epoll that refuses the descriptor only means that a departure is noticed at the next write */
     int err =
         sl_loop_watch(exchange->worker->loop, &subscriber->hangup, gw_exchange_fd(exchange), 0);
@@ -88,7 +103,7 @@ int gw_subscriber_start(struct gw_exchange *exchange, struct gw_turn *turn, bool
     return 0;
 }
 
-static void add_headers(struct subscriber *subscriber, const struct gw_turn *turn)
+static void add_headers(struct subscriber *subscriber, const struct gw_feed *feed)
 {
     h2o_req_t *req = subscriber->exchange->req;
 
@@ -100,8 +115,8 @@ static void add_headers(struct subscriber *subscriber, const struct gw_turn *tur
     gw_reply_add_header(req, "cache-control", H2O_STRLIT("no-cache, no-transform"));
     gw_reply_add_header(req, "x-accel-buffering", H2O_STRLIT("no"));
     gw_reply_add_header(req, "x-content-type-options", H2O_STRLIT("nosniff"));
-    gw_reply_add_header(req, "x-session-id", gw_turn_session_id(turn), SL_UUID_TEXT_LEN);
-    gw_reply_add_header(req, "x-turn-id", gw_turn_id(turn), SL_UUID_TEXT_LEN);
+    gw_reply_add_header(req, "x-session-id", feed->session_id, SL_UUID_TEXT_LEN);
+    gw_reply_add_header(req, "x-turn-id", feed->turn_id, SL_UUID_TEXT_LEN);
     gw_reply_add_common_headers(subscriber->exchange);
 }
 
@@ -128,41 +143,47 @@ static void on_written(h2o_generator_t *generator, h2o_req_t *req)
 
 static void send_new_events(struct subscriber *subscriber)
 {
-    struct gw_turn *turn = subscriber->follower.turn;
+    struct gw_feed *feed = subscriber->follower.feed;
 
-    if (turn == NULL || subscriber->ended) {
+    if (feed == NULL || subscriber->ended) {
         return;
     }
-    const struct gw_turn_log *log = gw_turn_log(turn);
+    if (subscriber->sending.capacity > KEEP_BYTES) {
+        sl_buffer_dispose(&subscriber->sending);
+    }
     sl_buffer_clear(&subscriber->sending);
-    bool has_token = encode_new_events(subscriber, log);
+    bool has_token = encode_new_events(subscriber, &feed->log);
     if (subscriber->sending.len == 0) {
         return;
     }
     h2o_iovec_t bytes = h2o_iovec_init(subscriber->sending.base, subscriber->sending.len);
     subscriber->in_flight = true;
-    subscriber->ended = log->ended;
+    subscriber->ended = gw_turn_log_is_read(&feed->log, subscriber->log_offset);
     h2o_send(subscriber->exchange->req, &bytes, 1,
-             log->ended ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+             subscriber->ended ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
     subscriber->last_send_us = sl_loop_now_us(subscriber->exchange->worker->loop);
-    if (has_token && !subscriber->has_sent_token) {
-        subscriber->has_sent_token = true;
-        gw_turn_token_delivered(turn);
+    if (has_token && subscriber->awaits_token) {
+        subscriber->awaits_token = false;
+        gw_feed_token_delivered(feed);
     }
     if (subscriber->ended) {
-        gw_turn_unfollow(&subscriber->follower);
+        gw_feed_leave(&subscriber->follower, 0);
     }
 }
 
-/* Encodes what the log has beyond our offset. True when a token is among it. */
+/* Encodes what the log has beyond our offset, up to what is enough for one send. True: a token is among it. */
 static bool encode_new_events(struct subscriber *subscriber, const struct gw_turn_log *log)
 {
     struct gw_event event;
     bool has_token = false;
 
-    while (gw_turn_log_read(log, &subscriber->log_offset, &event)) {
+    while (subscriber->sending.len < SEND_BYTES &&
+           gw_turn_log_read(log, &subscriber->log_offset, &event)) {
+        if (event.seq <= subscriber->after) {
+            continue;
+        }
         if (gw_encoder_native_event(&event, subscriber->id_prefix, &subscriber->sending) != 0) {
-            abort(); /* beyond any log's maximum, or out of memory for a few kilobytes */
+            abort(); /* larger than any event, or out of memory for some kilobytes */
         }
         has_token = has_token || event.type == SL_EVENT_TOKEN;
     }
@@ -198,16 +219,24 @@ static void on_timer(struct sl_timer *timer)
             return;
         }
     } else if (!subscriber->ended && silent_us >= 1000000UL * worker->config->chat.heartbeat_s) {
-        sl_buffer_clear(&subscriber->sending);
-        if (gw_encoder_native_heartbeat(subscriber->id_prefix != NULL, &subscriber->sending) == 0) {
-            h2o_iovec_t bytes = h2o_iovec_init(subscriber->sending.base, subscriber->sending.len);
-            subscriber->in_flight = true;
-            subscriber->last_send_us += silent_us;
-            sl_counter_add(&worker->stats.heartbeats, 1);
-            h2o_send(subscriber->exchange->req, &bytes, 1, H2O_SEND_STATE_IN_PROGRESS);
-        }
+        send_heartbeat(subscriber);
     }
     arm(subscriber);
+}
+
+static void send_heartbeat(struct subscriber *subscriber)
+{
+    struct gw_worker *worker = subscriber->exchange->worker;
+
+    sl_buffer_clear(&subscriber->sending);
+    if (gw_encoder_native_heartbeat(subscriber->id_prefix != NULL, &subscriber->sending) != 0) {
+        return; /* no memory for four bytes: the next one may find some */
+    }
+    h2o_iovec_t bytes = h2o_iovec_init(subscriber->sending.base, subscriber->sending.len);
+    subscriber->in_flight = true;
+    subscriber->last_send_us = sl_loop_now_us(worker->loop);
+    sl_counter_add(&worker->stats.heartbeats, 1);
+    h2o_send(subscriber->exchange->req, &bytes, 1, H2O_SEND_STATE_IN_PROGRESS);
 }
 
 /* ---------------------------------------------------------------- the end */
@@ -232,7 +261,7 @@ static void cut(struct subscriber *subscriber, int reason)
     sl_loop_unwatch(exchange->worker->loop, &subscriber->hangup);
     sl_loop_disarm(exchange->worker->loop, &subscriber->timer);
     sl_counter_add(&exchange->worker->stats.clients_gone, 1);
-    gw_turn_client_gone(&subscriber->follower, reason);
+    gw_feed_leave(&subscriber->follower, reason);
     (void)shutdown(gw_exchange_fd(exchange), SHUT_RDWR);
     if (!subscriber->in_flight && !subscriber->ended) {
         h2o_iovec_t nothing = h2o_iovec_init("", 0);
@@ -247,9 +276,9 @@ static void on_gone(struct gw_exchange *exchange)
 
     sl_loop_unwatch(exchange->worker->loop, &subscriber->hangup);
     sl_loop_disarm(exchange->worker->loop, &subscriber->timer);
-    if (subscriber->follower.turn != NULL) {
+    if (subscriber->follower.feed != NULL) {
         sl_counter_add(&exchange->worker->stats.clients_gone, 1);
-        gw_turn_client_gone(&subscriber->follower, SL_E_CLIENT_GONE);
+        gw_feed_leave(&subscriber->follower, SL_E_CLIENT_GONE);
     }
     sl_buffer_dispose(&subscriber->sending);
     free(subscriber);

@@ -10,9 +10,9 @@
  *   3. ASK: the prompt is built and sent; the question becomes durable on the side (`accepted`).
  *   4. STREAM: deltas become `token` events; followers send what is new.
  *   5. SAVE: the answer goes to the store; when both messages are durable the history cache gets them.
- *   6. DONE: `done` or `error`; the turn frees itself when nobody follows it any more.
+ *   6. DONE: `done` or `error`; the turn stays for late readers, then frees itself.
  *
- * Failure modes: everything that can go wrong calls fail(), which keeps the first error; the tick then
+ * Failure modes: everything that can go wrong calls gw_turn_end(), which keeps the first error; the tick then
  * takes back what is under way and walks on to SAVE, so that success, failure, a client that left, a
  * deadline and a shutdown all leave by the same door.
  *
@@ -26,48 +26,49 @@
 #include <string.h>
 #include <time.h>
 
+#include "claims.h"
 #include "config.h"
-#include "provider.h"
 #include "sluice/text.h"
 #include "stats.h"
 #include "turn_state.h"
+#include "user_turns.h"
 
-enum { PROMPT_MAX_BYTES = 8 << 20, EVENT_TEXT_MAX = 16384 /* bytes of text in one event */ };
+enum { EVENT_TEXT_MAX = 16384 /* bytes of text in one event */ };
 
 static void tick(struct sl_task *task);
 static void move(struct gw_turn *turn, enum gw_turn_state next);
-static void fail(struct gw_turn *turn, int error);
 static void load_context(struct gw_turn *turn);
 static void announce_question(struct gw_turn *turn);
 static bool context_is_loading(struct gw_turn *turn);
 static void warn_of_missing_context(struct gw_turn *turn);
-static int ask(struct gw_turn *turn);
+static void ask(struct gw_turn *turn);
 static void save(struct gw_turn *turn);
 static bool is_saving(const struct gw_turn *turn);
+static struct store_message question_of(const struct gw_turn *turn);
+static enum store_status status_of(int error);
 static void finish(struct gw_turn *turn);
+static void shed(struct gw_turn *turn);
 static void publish(struct gw_turn *turn);
 static void arm_deadline(struct gw_turn *turn);
 static void on_deadline(struct sl_timer *timer);
 static void on_profile(struct sl_op *op, int status);
 static void on_history(struct sl_op *op, int status);
-static int on_delta(struct gw_upstream_call *call, const struct gw_delta *delta);
-static void on_progress(struct gw_upstream_call *call);
+static int on_delta(struct gw_ask *ask, const struct gw_delta *delta);
 static void on_answer(struct sl_op *op, int status);
 static void on_question_saved(struct sl_op *op, int status);
 static void on_answer_saved(struct sl_op *op, int status);
 static int append_text(struct gw_turn *turn, enum sl_event_type type, const char *text, size_t len);
-static void unlink_turn(struct gw_turn *turn);
-static void destroy(struct gw_turn *turn);
-static struct gw_turn **user_bucket(struct gw_turns *turns, const char *user, size_t len);
+static void on_left(struct gw_feed *feed, int reason);
+static void on_token_delivered(struct gw_feed *feed);
 static int64_t unix_now_us(void);
 
-static const struct gw_upstream_events upstream_events = {on_delta, on_progress};
+static const struct gw_feed_owner feed_owner = {on_left, on_token_delivered};
 
 /* ---------------------------------------------------------------- birth */
 
-int gw_turn_start(struct gw_turns *turns, const struct gw_user *user,
-                  struct gw_chat_request *request, const char *request_id, uint64_t received_us,
-                  struct gw_turn **ret_turn)
+int gw_turn_start(struct gw_turns *turns, const struct sl_uuid *id, const struct gw_user *user,
+                  struct gw_chat_request *request, uint32_t user_ticket, const char *request_id,
+                  uint64_t received_us, struct gw_turn **ret_turn)
 {
     struct gw_turn *turn = calloc(1, sizeof(*turn));
 
@@ -80,37 +81,21 @@ int gw_turn_start(struct gw_turns *turns, const struct gw_user *user,
     turn->timer.expired = on_deadline;
     turn->received_us = received_us;
     turn->question_at_us = unix_now_us();
-    turn->id = sl_uuid_v7();
+    turn->id = *id;
     turn->question_id = sl_uuid_v7();
     turn->answer_id = sl_uuid_v7();
     turn->session = request->has_session ? request->session : sl_uuid_v7();
-    sl_uuid_format(&turn->id, turn->id_text);
-    sl_uuid_format(&turn->session, turn->session_text);
     (void)strncpy(turn->request_id, request_id, sizeof(turn->request_id) - 1);
     turn->user = *user;
+    turn->user_ticket = user_ticket;
     turn->request = *request;
-    gw_turn_log_init(&turn->log, 4 * turn->config->upstream.answer_max_bytes + 65536);
-    sl_buffer_init(&turn->answer, turn->config->upstream.answer_max_bytes);
-
-    gw_turn_say_session(turn);
     memset(request, 0, sizeof(*request));
-    turn->published_seq = turn->log.last_seq;
-
-    turn->next = turns->first;
-    turn->prev_next = &turns->first;
-    if (turn->next != NULL) {
-        turn->next->prev_next = &turn->next;
-    }
-    turns->first = turn;
-    struct gw_turn **bucket = user_bucket(turns, user->id, user->id_len);
-    turn->user_next = *bucket;
-    turn->user_prev_next = bucket;
-    if (turn->user_next != NULL) {
-        turn->user_next->user_prev_next = &turn->user_next;
-    }
-    *bucket = turn;
-    turns->running++;
-    sl_counter_add(&turns->stats->turns_started, 1);
+    sl_buffer_init(&turn->answer, turn->config->upstream.answer_max_bytes);
+    gw_turns_add(turns, turn);
+    gw_feed_init(&turn->feed, &feed_owner, &turn->id, &turn->session,
+                 4 * turn->config->upstream.answer_max_bytes + 65536);
+    gw_turn_say_session(turn);
+    gw_turns_account(turns, turn);
     sl_loop_defer(turns->loop, &turn->tick);
     *ret_turn = turn;
     return 0;
@@ -120,17 +105,7 @@ int gw_turn_start(struct gw_turns *turns, const struct gw_user *user,
 static void load_context(struct gw_turn *turn)
 {
     struct gw_turns *turns = turn->turns;
-    const struct store_message question = {
-        .id = turn->question_id,
-        .turn_id = turn->id,
-        .role = STORE_ROLE_USER,
-        .status = STORE_STATUS_COMPLETE,
-        .created_at_us = turn->question_at_us,
-        .content = {turn->request.message, turn->request.message_len},
-        .prompt_tokens = -1,
-        .completion_tokens = -1,
-        .ttft_ms = -1,
-    };
+    const struct store_message question = question_of(turn);
 
     turn->profile.op.done = on_profile;
     turn->profile.kind = STORE_READ_PROFILE;
@@ -153,9 +128,24 @@ static void load_context(struct gw_turn *turn)
         store_save_message(turns->store, &turn->question_save, turn->user.id, turn->user.id_len,
                            &turn->session, &question);
     if (turn->question_save_status != 0) {
-        fail(turn,
-             turn->question_save_status); /* refused since admission: the model is not asked */
+        gw_turn_end(turn,
+                    turn->question_save_status); /* refused since admission: no model is asked */
     }
+}
+
+static struct store_message question_of(const struct gw_turn *turn)
+{
+    return (struct store_message){
+        .id = turn->question_id,
+        .turn_id = turn->id,
+        .role = STORE_ROLE_USER,
+        .status = STORE_STATUS_COMPLETE,
+        .created_at_us = turn->question_at_us,
+        .content = {turn->request.message, turn->request.message_len},
+        .prompt_tokens = -1,
+        .completion_tokens = -1,
+        .ttft_ms = -1,
+    };
 }
 
 /* ---------------------------------------------------------------- the story */
@@ -179,30 +169,27 @@ static void tick(struct sl_task *task)
             turn->context_done_us = sl_loop_now_us(turn->turns->loop);
             warn_of_missing_context(turn);
             if (turn->error == 0) {
-                int err = ask(turn);
-                if (err != 0) {
-                    fail(turn, err);
-                }
+                ask(turn);
             }
             move(turn, turn->error == 0 ? GW_TURN_ASK : GW_TURN_SAVE);
             continue;
 
         case GW_TURN_ASK:
-            if (turn->error == 0 && turn->log.token_count > 0) {
+            if (turn->error == 0 && turn->feed.log.token_count > 0) {
                 move(turn, GW_TURN_STREAM);
                 continue;
             }
             __attribute__((
                 fallthrough)); /* what ends a stream can also strike before its first token */
         case GW_TURN_STREAM:
-            if (turn->call.op.running) {
+            if (turn->ask.op.running) {
                 if (turn->error != 0) {
-                    gw_upstream_cancel(&turn->call);
+                    gw_ask_cancel(&turn->ask, turn->error);
                 }
                 goto suspend;
             }
-            if (turn->call_status != 0) {
-                fail(turn, turn->call_status);
+            if (turn->ask_status != 0) {
+                gw_turn_end(turn, turn->ask_status);
             }
             move(turn, GW_TURN_SAVE);
             continue;
@@ -221,8 +208,8 @@ static void tick(struct sl_task *task)
 
         case GW_TURN_DONE:
             publish(turn);
-            if (turn->followers == NULL) {
-                destroy(turn);
+            if (!sl_link_is_listed(&turn->kept_link) && sl_list_is_empty(&turn->feed.followers)) {
+                gw_turn_destroy(turn);
             }
             return;
         }
@@ -236,7 +223,7 @@ suspend:
 
 static void announce_question(struct gw_turn *turn)
 {
-    if (turn->question_announced || turn->question_save.op.running || turn->log.ended ||
+    if (turn->question_announced || turn->question_save.op.running || turn->feed.log.ended ||
         turn->state == GW_TURN_BORN) {
         return;
     }
@@ -283,37 +270,34 @@ static void warn_of_missing_context(struct gw_turn *turn)
 
 /* ASK */
 
-static int ask(struct gw_turn *turn)
+static void ask(struct gw_turn *turn)
 {
-    struct sl_buffer body;
-    struct gw_prompt prompt = {
-        .system_template = turn->config->chat.system_prompt,
+    const struct gw_config *config = turn->config;
+
+    turn->asked_us = sl_loop_now_us(turn->turns->loop);
+    turn->ask.op.done = on_answer;
+    turn->ask.upstreams = turn->turns->upstreams;
+    turn->ask.on_delta = on_delta;
+    turn->ask.model = turn->request.model;
+    turn->ask.user = turn->user.id;
+    turn->ask.user_len = turn->user.id_len;
+    turn->ask.deadline_us = turn->asked_us + 1000UL * config->upstream.first_token_timeout_ms;
+    turn->ask.prompt = (struct gw_prompt){
+        .system_template = config->chat.system_prompt,
         .history = turn->history.messages,
         .history_count = turn->history_status == 0 ? turn->history.count : 0,
-        .history_tokens = turn->config->chat.history_tokens,
+        .history_tokens = config->chat.history_tokens,
         .message = {turn->request.message, turn->request.message_len},
-        .model = {turn->request.model, strlen(turn->request.model)},
         .has_temperature = turn->request.has_temperature,
         .temperature = turn->request.temperature,
         .has_max_tokens = turn->request.has_max_tokens,
         .max_tokens = turn->request.max_tokens,
     };
-
     if (turn->profile_status == 0 && turn->profile.found) {
-        prompt.profile = (struct store_text){turn->profile.text.base, turn->profile.text.len};
+        turn->ask.prompt.profile =
+            (struct store_text){turn->profile.text.base, turn->profile.text.len};
     }
-    sl_buffer_init(&body, PROMPT_MAX_BYTES);
-    int err = gw_provider_find("openai")->build(&prompt, &body, &turn->history_used,
-                                                &turn->prompt_tokens_estimate);
-    if (err == 0) {
-        turn->asked_us = sl_loop_now_us(turn->turns->loop);
-        turn->call.op.done = on_answer;
-        turn->call.events = &upstream_events;
-        turn->call.prompt_tokens = turn->call.completion_tokens = -1;
-        err = gw_upstream_start(turn->turns->upstream, &turn->call, &body);
-    }
-    sl_buffer_dispose(&body);
-    return err;
+    turn->ask_status = gw_ask_start(&turn->ask);
 }
 
 /* STREAM: on_delta and append_text below do the work as the bytes come in */
@@ -326,15 +310,13 @@ static void save(struct gw_turn *turn)
     int32_t prompt_tokens, completion_tokens;
 
     turn->answered_us = sl_loop_now_us(turns->loop);
-    turn->status = turn->error == 0                    ? STORE_STATUS_COMPLETE
-                   : turn->error == SL_E_CLIENT_GONE   ? STORE_STATUS_CANCELLED
-                   : turn->error == SL_E_SHUTTING_DOWN ? STORE_STATUS_INTERRUPTED
-                                                       : STORE_STATUS_FAILED;
+    turn->status = status_of(turn->error);
     gw_turn_usage(turn, &prompt_tokens, &completion_tokens);
-    turn->answer_save_status = gw_turn_log_text(&turn->log, SL_EVENT_TOKEN, &turn->answer);
+    turn->answer_save_status = gw_turn_log_text(&turn->feed.log, SL_EVENT_TOKEN, &turn->answer);
     if (turn->answer_save_status != 0) {
         return;
     }
+    const char *finish_reason = gw_turn_finish_reason(turn);
     const struct store_message answer = {
         .id = turn->answer_id,
         .turn_id = turn->id,
@@ -343,8 +325,7 @@ static void save(struct gw_turn *turn)
         .created_at_us = unix_now_us(),
         .content = {turn->answer.len > 0 ? turn->answer.base : "", turn->answer.len},
         .model = {turn->request.model, strlen(turn->request.model)},
-        .finish_reason = {turn->call.has_finish ? turn->call.finish_reason : NULL,
-                          strlen(turn->call.finish_reason)},
+        .finish_reason = {finish_reason, finish_reason != NULL ? strlen(finish_reason) : 0},
         .prompt_tokens = prompt_tokens,
         .completion_tokens = completion_tokens,
         .ttft_ms = gw_turn_ttft_ms(turn),
@@ -353,15 +334,7 @@ static void save(struct gw_turn *turn)
     turn->answer_save_status = store_save_message(turns->store, &turn->answer_save, turn->user.id,
                                                   turn->user.id_len, &turn->session, &answer);
     /* The next turn of this session must see this one at once, from any instance. */
-    const struct store_message added[2] = {
-        {.id = turn->question_id,
-         .turn_id = turn->id,
-         .role = STORE_ROLE_USER,
-         .status = STORE_STATUS_COMPLETE,
-         .created_at_us = turn->question_at_us,
-         .content = {turn->request.message, turn->request.message_len}},
-        answer,
-    };
+    const struct store_message added[2] = {question_of(turn), answer};
     bool window_known =
         !turn->request.has_session || (turn->history_status == 0 && !turn->history.partial);
     static const struct store_message nothing[1];
@@ -370,6 +343,22 @@ static void save(struct gw_turn *turn)
                          : turn->history.count == 0 ? nothing
                                                     : turn->history.messages,
                          window_known ? turn->history.count : 0);
+}
+
+static enum store_status status_of(int error)
+{
+    switch (error) {
+    case 0:
+        return STORE_STATUS_COMPLETE;
+    case SL_E_STOPPED:
+        return STORE_STATUS_STOPPED;
+    case SL_E_CLIENT_GONE:
+        return STORE_STATUS_CANCELLED;
+    case SL_E_SHUTTING_DOWN:
+        return STORE_STATUS_INTERRUPTED;
+    default:
+        return STORE_STATUS_FAILED;
+    }
 }
 
 static bool is_saving(const struct gw_turn *turn)
@@ -381,55 +370,50 @@ static bool is_saving(const struct gw_turn *turn)
 
 static void finish(struct gw_turn *turn)
 {
-    turn->saved_us = sl_loop_now_us(turn->turns->loop);
+    struct gw_turns *turns = turn->turns;
+
+    turn->saved_us = sl_loop_now_us(turns->loop);
     turn->saved = turn->question_save_status == 0 && turn->answer_save_status == 0;
-    if (!turn->saved && turn->error == 0) {
+    if (!turn->saved && (turn->error == 0 || turn->error == SL_E_STOPPED)) {
         turn->error = SL_E_STORAGE_UNAVAILABLE;
         turn->error_state = GW_TURN_SAVE;
     }
-    if (turn->error == 0) {
+    if (turn->error == 0 || turn->error == SL_E_STOPPED) {
         gw_turn_say_done(turn);
     } else {
         gw_turn_say_error(turn);
-    }
-    turn->turns->running--;
-    sl_counter_add(&turn->turns->stats->turns_ended, 1);
-    *turn->user_prev_next = turn->user_next;
-    if (turn->user_next != NULL) {
-        turn->user_next->user_prev_next = turn->user_prev_next;
+        turn->feed.error = turn->error;
     }
     gw_turn_report(turn);
-    turn->turns->on_end(turn->turns->context);
+    shed(turn);
+    gw_user_turns_leave(turns->user_turns, turn->user_ticket);
+    gw_turns_keep(turns, turn);
+    turns->on_end(turns->context);
 }
 
-static void destroy(struct gw_turn *turn)
+/* A turn that is kept for late readers needs its log and its names only. */
+static void shed(struct gw_turn *turn)
+{
+    sl_loop_disarm(turn->turns->loop, &turn->timer);
+    store_read_dispose(&turn->profile);
+    store_read_dispose(&turn->history);
+    sl_buffer_dispose(&turn->answer);
+    gw_chat_request_dispose(&turn->request);
+    sl_buffer_trim(&turn->feed.log.bytes);
+    gw_turns_account(turn->turns, turn);
+}
+
+void gw_turn_destroy(struct gw_turn *turn)
 {
     struct gw_turns *turns = turn->turns;
 
+    if (turn->request.client_message_id[0] != '\0') {
+        gw_claims_release(turns, &turn->user, turn->request.client_message_id, &turn->id);
+    }
     sl_loop_undefer(turns->loop, &turn->tick);
-    sl_loop_disarm(turns->loop, &turn->timer);
-    store_read_dispose(&turn->profile);
-    store_read_dispose(&turn->history);
-    gw_turn_log_dispose(&turn->log);
-    sl_buffer_dispose(&turn->answer);
-    gw_chat_request_dispose(&turn->request);
-    bool was_linked = turn->prev_next != NULL;
-    unlink_turn(turn);
+    gw_turns_remove(turns, turn);
+    gw_feed_dispose(&turn->feed);
     free(turn);
-    if (was_linked && turns->first == NULL) {
-        turns->on_idle(turns->context);
-    }
-}
-
-static void unlink_turn(struct gw_turn *turn)
-{
-    if (turn->prev_next == NULL) {
-        return;
-    }
-    *turn->prev_next = turn->next;
-    if (turn->next != NULL) {
-        turn->next->prev_next = turn->prev_next;
-    }
 }
 
 /* ---------------------------------------------------------------- moves, errors, deadlines */
@@ -450,8 +434,7 @@ static void move(struct gw_turn *turn, enum gw_turn_state next)
     turn->state = next;
 }
 
-/* Keeps the first error and where it struck; the tick takes it from there. */
-static void fail(struct gw_turn *turn, int error)
+void gw_turn_end(struct gw_turn *turn, int error)
 {
     if (turn->error != 0 || turn->state >= GW_TURN_SAVE) {
         return;
@@ -471,8 +454,6 @@ static uint64_t next_deadline_us(const struct gw_turn *turn, int *ret_error)
         uint64_t ms;
         int error;
     } const rows[] = {
-        {turn->state == GW_TURN_ASK && !turn->call.connected, turn->asked_us,
-         config->upstream.connect_timeout_ms, SL_E_UPSTREAM_CONNECT_TIMEOUT},
         {turn->state == GW_TURN_ASK, turn->asked_us, config->upstream.first_token_timeout_ms,
          SL_E_UPSTREAM_FIRST_TOKEN_TIMEOUT},
         {turn->state == GW_TURN_STREAM, turn->last_delta_us, config->upstream.idle_timeout_ms,
@@ -481,8 +462,9 @@ static uint64_t next_deadline_us(const struct gw_turn *turn, int *ret_error)
          config->upstream.total_timeout_ms, SL_E_UPSTREAM_TOTAL_TIMEOUT},
         {turn->state == GW_TURN_SAVE, turn->answered_us, config->writer.save_timeout_ms,
          SL_E_STORAGE_UNAVAILABLE},
-        {turn->state < GW_TURN_SAVE && turn->gone_us != 0, turn->gone_us,
-         1000UL * config->chat.disconnect_grace_s, SL_E_CLIENT_GONE},
+        {turn->state < GW_TURN_SAVE && turn->gone_us != 0 &&
+             sl_list_is_empty(&turn->feed.followers),
+         turn->gone_us, 1000UL * config->chat.disconnect_grace_s, SL_E_CLIENT_GONE},
     };
     uint64_t first_us = UINT64_MAX;
 
@@ -526,7 +508,7 @@ static void on_deadline(struct sl_timer *timer)
             store_save_cancel(&turn->answer_save);
             return;
         }
-        fail(turn, error);
+        gw_turn_end(turn, error);
         return;
     }
     arm_deadline(turn);
@@ -552,15 +534,12 @@ static void on_history(struct sl_op *op, int status)
     sl_loop_defer(turn->turns->loop, &turn->tick);
 }
 
-static int on_delta(struct gw_upstream_call *call, const struct gw_delta *delta)
+static int on_delta(struct gw_ask *ask, const struct gw_delta *delta)
 {
-    struct gw_turn *turn = SL_CONTAINER_OF(call, struct gw_turn, call);
+    struct gw_turn *turn = SL_CONTAINER_OF(ask, struct gw_turn, ask);
 
     if (turn->error != 0) {
         return SL_E_CANCELLED;
-    }
-    if (delta->content_len + delta->reasoning_len == 0) {
-        return 0; /* role chunks and pings reset no timer */
     }
     int err = append_text(turn, SL_EVENT_REASONING, delta->reasoning, delta->reasoning_len);
     if (err == 0) {
@@ -582,14 +561,14 @@ static int on_delta(struct gw_upstream_call *call, const struct gw_delta *delta)
 
 static int append_text(struct gw_turn *turn, enum sl_event_type type, const char *text, size_t len)
 {
-    size_t so_far = turn->log.token_bytes + turn->log.reasoning_bytes;
+    size_t so_far = turn->feed.log.token_bytes + turn->feed.log.reasoning_bytes;
 
     if (so_far + len > turn->config->upstream.answer_max_bytes) {
         return SL_E_LIMIT;
     }
     while (len > 0) {
         size_t n = sl_utf8_cut(text, len, EVENT_TEXT_MAX);
-        int err = gw_turn_log_append(&turn->log, type, text, n);
+        int err = gw_turn_log_append(&turn->feed.log, type, text, n);
         if (err != 0) {
             return err;
         }
@@ -599,18 +578,11 @@ static int append_text(struct gw_turn *turn, enum sl_event_type type, const char
     return 0;
 }
 
-static void on_progress(struct gw_upstream_call *call)
-{
-    struct gw_turn *turn = SL_CONTAINER_OF(call, struct gw_turn, call);
-
-    sl_loop_defer(turn->turns->loop, &turn->tick);
-}
-
 static void on_answer(struct sl_op *op, int status)
 {
-    struct gw_turn *turn = SL_CONTAINER_OF(op, struct gw_turn, call.op);
+    struct gw_turn *turn = SL_CONTAINER_OF(op, struct gw_turn, ask.op);
 
-    turn->call_status = status;
+    turn->ask_status = status;
     sl_loop_defer(turn->turns->loop, &turn->tick);
 }
 
@@ -634,63 +606,31 @@ static void on_answer_saved(struct sl_op *op, int status)
 
 static void publish(struct gw_turn *turn)
 {
-    if (turn->published_seq == turn->log.last_seq) {
-        return;
-    }
-    turn->published_seq = turn->log.last_seq;
-    for (struct gw_follower *follower = turn->followers, *next; follower != NULL; follower = next) {
-        next = follower->next; /* a follower that is done unfollows inside wake */
-        follower->wake(follower);
-    }
+    gw_turns_account(turn->turns, turn);
+    gw_feed_publish(&turn->feed);
 }
 
-void gw_turn_follow(struct gw_turn *turn, struct gw_follower *follower)
+/* A reader that was cut because it was slow has not said that it does not want the answer. */
+static void on_left(struct gw_feed *feed, int reason)
 {
-    follower->turn = turn;
-    follower->next = turn->followers;
-    follower->prev_next = &turn->followers;
-    if (follower->next != NULL) {
-        follower->next->prev_next = &follower->next;
-    }
-    turn->followers = follower;
-    turn->gone_us = 0;
-}
+    struct gw_turn *turn = SL_CONTAINER_OF(feed, struct gw_turn, feed);
 
-void gw_turn_unfollow(struct gw_follower *follower)
-{
-    struct gw_turn *turn = follower->turn;
-
-    if (turn == NULL) {
-        return;
-    }
-    *follower->prev_next = follower->next;
-    if (follower->next != NULL) {
-        follower->next->prev_next = follower->prev_next;
-    }
-    follower->turn = NULL;
     if (turn->state == GW_TURN_DONE) {
-        sl_loop_defer(turn->turns->loop, &turn->tick); /* to free itself */
-    }
-}
-
-void gw_turn_client_gone(struct gw_follower *follower, int reason)
-{
-    struct gw_turn *turn = follower->turn;
-
-    if (turn == NULL) {
+        sl_loop_defer(turn->turns->loop, &turn->tick); /* to free itself, if its time is over */
         return;
     }
-    gw_turn_unfollow(follower);
-    if (turn->followers != NULL || turn->state >= GW_TURN_SAVE ||
-        turn->request.on_disconnect == GW_DISCONNECT_CONTINUE || reason == SL_E_SLOW_READER) {
+    if (reason != SL_E_CLIENT_GONE || !sl_list_is_empty(&feed->followers) ||
+        turn->state >= GW_TURN_SAVE || turn->request.on_disconnect == GW_DISCONNECT_CONTINUE) {
         return;
     }
     turn->gone_us = sl_loop_now_us(turn->turns->loop);
     arm_deadline(turn);
 }
 
-void gw_turn_token_delivered(struct gw_turn *turn)
+static void on_token_delivered(struct gw_feed *feed)
 {
+    struct gw_turn *turn = SL_CONTAINER_OF(feed, struct gw_turn, feed);
+
     if (turn->token_delivered_us != 0) {
         return;
     }
@@ -700,58 +640,16 @@ void gw_turn_token_delivered(struct gw_turn *turn)
                         turn->token_delivered_us - turn->first_token_us);
 }
 
-/* ---------------------------------------------------------------- all turns of a loop */
+/* ---------------------------------------------------------------- what others may ask of it */
 
-void gw_turns_end_all(struct gw_turns *turns, int reason)
+struct gw_feed *gw_turn_feed(struct gw_turn *turn)
 {
-    for (struct gw_turn *turn = turns->first; turn != NULL; turn = turn->next) {
-        fail(turn, reason);
-    }
+    return &turn->feed;
 }
 
-size_t gw_turns_of_user(const struct gw_turns *turns, const char *user, size_t user_len)
+void gw_turn_stop(struct gw_turn *turn)
 {
-    size_t count = 0;
-
-    for (const struct gw_turn *turn =
-             *user_bucket((struct gw_turns *)(uintptr_t)turns, user, user_len);
-         turn != NULL; turn = turn->user_next) {
-        count += turn->user.id_len == user_len && memcmp(turn->user.id, user, user_len) == 0;
-    }
-    return count;
-}
-
-/* FNV-1a: users are authenticated, so nobody can choose ids that collide. */
-static struct gw_turn **user_bucket(struct gw_turns *turns, const char *user, size_t len)
-{
-    uint32_t hash = 2166136261U;
-
-    for (size_t i = 0; i < len; i++) {
-        hash = (hash ^ (unsigned char)user[i]) * 16777619U;
-    }
-    return &turns->by_user[hash % GW_TURNS_USER_BUCKETS];
-}
-
-/* ---------------------------------------------------------------- looks inside */
-
-const char *gw_turn_id(const struct gw_turn *turn)
-{
-    return turn->id_text;
-}
-
-const char *gw_turn_session_id(const struct gw_turn *turn)
-{
-    return turn->session_text;
-}
-
-const struct gw_turn_log *gw_turn_log(const struct gw_turn *turn)
-{
-    return &turn->log;
-}
-
-int gw_turn_error(const struct gw_turn *turn)
-{
-    return turn->error;
+    gw_turn_end(turn, SL_E_STOPPED);
 }
 
 static int64_t unix_now_us(void)

@@ -24,7 +24,7 @@ void gw_turn_say_session(struct gw_turn *turn)
 
     sl_buffer_init(&payload, PAYLOAD_MAX);
     int err = sl_buffer_appendf(&payload, "\"session_id\":\"%s\",\"turn_id\":\"%s\"",
-                                turn->session_text, turn->id_text);
+                                turn->feed.session_id, turn->feed.turn_id);
     say(turn, SL_EVENT_SESSION_ID, &payload, err);
 }
 
@@ -53,13 +53,14 @@ void gw_turn_say_done(struct gw_turn *turn)
     struct sl_buffer payload;
     char id[SL_UUID_TEXT_SIZE];
     int32_t prompt_tokens, completion_tokens;
-    const char *reason = turn->call.has_finish ? turn->call.finish_reason : "stop";
+    const char *reason = gw_turn_finish_reason(turn);
 
     sl_uuid_format(&turn->answer_id, id);
     gw_turn_usage(turn, &prompt_tokens, &completion_tokens);
     sl_buffer_init(&payload, PAYLOAD_MAX);
     int err = sl_buffer_appendf(&payload, "\"message_id\":\"%s\",\"finish_reason\":", id);
     if (err == 0) {
+        reason = reason != NULL ? reason : "stop";
         err = sl_json_append_string(&payload, reason, strlen(reason));
     }
     if (err == 0) {
@@ -85,12 +86,30 @@ void gw_turn_say_error(struct gw_turn *turn)
     say(turn, SL_EVENT_ERROR, &payload, err);
 }
 
+const struct gw_upstream_call *gw_turn_call(const struct gw_turn *turn)
+{
+    static const struct gw_upstream_call none;
+
+    return turn->ask.call != NULL ? turn->ask.call : &none;
+}
+
+const char *gw_turn_finish_reason(const struct gw_turn *turn)
+{
+    const struct gw_upstream_call *call = gw_turn_call(turn);
+
+    if (turn->error == SL_E_STOPPED) {
+        return "stopped";
+    }
+    return call->has_finish ? call->finish_reason : NULL;
+}
+
 void gw_turn_usage(const struct gw_turn *turn, int32_t *ret_prompt, int32_t *ret_completion)
 {
-    *ret_prompt =
-        turn->call.has_usage ? turn->call.prompt_tokens : (int32_t)turn->prompt_tokens_estimate;
+    const struct gw_upstream_call *call = gw_turn_call(turn);
+
+    *ret_prompt = call->has_usage ? call->prompt_tokens : (int32_t)turn->ask.prompt_tokens;
     *ret_completion =
-        turn->call.has_usage ? turn->call.completion_tokens : (int32_t)turn->log.token_count;
+        call->has_usage ? call->completion_tokens : (int32_t)turn->feed.log.token_count;
 }
 
 double gw_turn_ttft_ms(const struct gw_turn *turn)
@@ -116,11 +135,11 @@ static int append_timings(const struct gw_turn *turn, struct sl_buffer *payload)
         err = append_ms(payload, "context_ms", start_us, turn->context_done_us);
     }
     if (err == 0) {
-        err = append_ms(payload, "connect_ms", turn->asked_us, turn->call.connected_us);
+        err = append_ms(payload, "connect_ms", turn->asked_us, gw_turn_call(turn)->connected_us);
     }
     if (err == 0) {
-        err =
-            append_ms(payload, "upstream_first_byte_ms", turn->asked_us, turn->call.first_byte_us);
+        err = append_ms(payload, "upstream_first_byte_ms", turn->asked_us,
+                        gw_turn_call(turn)->first_byte_us);
     }
     if (err == 0 && gw_turn_ttft_ms(turn) >= 0) {
         err = sl_buffer_appendf(payload, "\"ttft_ms\":%.3f,", gw_turn_ttft_ms(turn));
@@ -147,7 +166,7 @@ static int append_ms(struct sl_buffer *payload, const char *name, uint64_t from_
 static void say(struct gw_turn *turn, enum sl_event_type type, struct sl_buffer *payload, int err)
 {
     if (err == 0) {
-        err = gw_turn_log_append(&turn->log, type, payload->base, payload->len);
+        err = gw_turn_log_append(&turn->feed.log, type, payload->base, payload->len);
     }
     if (err != 0) {
         abort(); /* a few hundred bytes could not be had */

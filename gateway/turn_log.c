@@ -72,6 +72,11 @@ bool gw_turn_log_read(const struct gw_turn_log *log, size_t *offset, struct gw_e
     return true;
 }
 
+bool gw_turn_log_is_read(const struct gw_turn_log *log, size_t offset)
+{
+    return log->ended && offset >= log->bytes.len;
+}
+
 int gw_turn_log_text(const struct gw_turn_log *log, enum sl_event_type type, struct sl_buffer *into)
 {
     struct gw_event event;

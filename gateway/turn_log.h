@@ -45,6 +45,9 @@ SL_MUST_CHECK int gw_turn_log_append(struct gw_turn_log *log, enum sl_event_type
 /** Reads the event at `*offset` (0: the first) and moves the offset behind it; false: there is none yet. */
 bool gw_turn_log_read(const struct gw_turn_log *log, size_t *offset, struct gw_event *ret_event);
 
+/** True when the log has ended and a reader at `offset` has read all of it. */
+bool gw_turn_log_is_read(const struct gw_turn_log *log, size_t offset);
+
 /** Appends the text of all TOKEN (or REASONING) events to `into`: the answer. Errors as sl_buffer_append. */
 SL_MUST_CHECK int gw_turn_log_text(const struct gw_turn_log *log, enum sl_event_type type,
                                    struct sl_buffer *into);

@@ -51,18 +51,18 @@ static void count(const struct gw_turn *turn)
     int32_t prompt_tokens, completion_tokens;
 
     sl_counter_add(&stats->turns[turn->status], 1);
-    if (turn->error != 0) {
+    if (turn->error != 0 && turn->error != SL_E_STOPPED) {
         sl_counter_add(&stats->turn_errors[gw_stats_error_slot(turn->error)], 1);
     }
     gw_turn_usage(turn, &prompt_tokens, &completion_tokens);
     sl_counter_add(&stats->tokens_prompt, turn->asked_us != 0 ? (uint64_t)prompt_tokens : 0);
     sl_counter_add(&stats->tokens_completion, (uint64_t)completion_tokens);
-    sl_counter_add(&stats->deltas, turn->log.token_count);
+    sl_counter_add(&stats->deltas, turn->feed.log.token_count);
     record(&stats->profile, turn->received_us, turn->profile_done_us);
     record(&stats->history, turn->received_us, turn->history_done_us);
     record(&stats->context, turn->received_us, turn->context_done_us);
-    record(&stats->connect, turn->asked_us, turn->call.connected_us);
-    record(&stats->upstream_first_byte, turn->asked_us, turn->call.first_byte_us);
+    record(&stats->connect, turn->asked_us, gw_turn_call(turn)->connected_us);
+    record(&stats->upstream_first_byte, turn->asked_us, gw_turn_call(turn)->first_byte_us);
     record(&stats->upstream_first_token, turn->asked_us, turn->first_delta_us);
     record(&stats->save, turn->answered_us, turn->saved_us);
     record(&stats->total, turn->received_us, turn->saved_us);
@@ -93,16 +93,19 @@ static int append_line(const struct gw_turn *turn, struct sl_buffer *line)
             "\"term\":\"%c%c\",\"error\":%s%s%s,\"saved\":%s,\"upstream_status\":%d,"
             "\"message_bytes\":%zu,\"answer_bytes\":%zu,\"reasoning_bytes\":%zu,\"events\":%u,"
             "\"history_messages\":%zu,\"prompt_tokens\":%d,\"completion_tokens\":%d,"
-            "\"profile_source\":\"%s\",\"history_source\":\"%s\"",
-            turn->id_text, turn->session_text, (unsigned long long)user_hash(&turn->user),
+            "\"profile_source\":\"%s\",\"history_source\":\"%s\","
+            "\"upstream\":\"%s\",\"retries\":%u,\"failovers\":%u,\"hedged\":%s",
+            turn->feed.turn_id, turn->feed.session_id, (unsigned long long)user_hash(&turn->user),
             store_status_name(turn->status), info != NULL ? info->term : '-',
             state_letters[info != NULL ? turn->error_state : GW_TURN_DONE],
             info != NULL ? "\"" : "", info != NULL ? info->code : "null", info != NULL ? "\"" : "",
-            turn->saved ? "true" : "false", turn->call.http_status, turn->request.message_len,
-            turn->log.token_bytes, turn->log.reasoning_bytes, turn->log.last_seq,
-            turn->history_used, prompt_tokens, completion_tokens,
+            turn->saved ? "true" : "false", gw_turn_call(turn)->http_status,
+            turn->request.message_len, turn->feed.log.token_bytes, turn->feed.log.reasoning_bytes,
+            turn->feed.log.last_seq, turn->ask.history_used, prompt_tokens, completion_tokens,
             source_name(&turn->profile, turn->profile_status),
-            source_name(&turn->history, turn->history_status));
+            source_name(&turn->history, turn->history_status),
+            turn->ask.upstream_name != NULL ? turn->ask.upstream_name : "", turn->ask.retries,
+            turn->ask.failovers, turn->ask.is_hedged ? "true" : "false");
     }
     struct {
         const char *name;
@@ -111,8 +114,8 @@ static int append_line(const struct gw_turn *turn, struct sl_buffer *line)
         {"profile_ms", turn->received_us, turn->profile_done_us},
         {"history_ms", turn->received_us, turn->history_done_us},
         {"context_ms", turn->received_us, turn->context_done_us},
-        {"connect_ms", turn->asked_us, turn->call.connected_us},
-        {"upstream_first_byte_ms", turn->asked_us, turn->call.first_byte_us},
+        {"connect_ms", turn->asked_us, gw_turn_call(turn)->connected_us},
+        {"upstream_first_byte_ms", turn->asked_us, gw_turn_call(turn)->first_byte_us},
         {"upstream_first_token_ms", turn->asked_us, turn->first_delta_us},
         {"ttft_ms", turn->received_us, turn->token_delivered_us},
         {"saved_ms", turn->answered_us, turn->saved_us},
@@ -161,7 +164,7 @@ void gw_turn_trace(const struct gw_turn *turn, enum gw_turn_state next)
         snprintf(line, sizeof(line),
                  "{\"level\":\"debug\",\"event\":\"turn_state\",\"turn_id\":\"%s\",\"from\":\"%s\","
                  "\"to\":\"%s\",\"after_ms\":%.3f}",
-                 turn->id_text, state_names[turn->state], state_names[next],
+                 turn->feed.turn_id, state_names[turn->state], state_names[next],
                  (double)(sl_loop_now_us(turn->turns->loop) - turn->received_us) / 1000);
     turn->turns->log_line(turn->turns->context, line, (size_t)n);
 }

@@ -4,8 +4,10 @@
  */
 #pragma once
 
+#include "ask.h"
+#include "feed.h"
 #include "turn.h"
-#include "upstream.h"
+#include "turns.h"
 
 /*
  *            start
@@ -20,7 +22,7 @@
  *              |  answer complete                                          |
  *              +-------------------> SAVE <--------------------------------+
  *                                     |  durable, or given up
- *                                    DONE  last event; freed when the last follower has left
+ *                                    DONE  last event; kept for late readers, then freed
  */
 enum gw_turn_state {
     GW_TURN_BORN, /* waits for: the end of the request's handler, so that the head leaves first */
@@ -28,7 +30,7 @@ enum gw_turn_state {
     GW_TURN_ASK,     /* waits for: the upstream's first token */
     GW_TURN_STREAM,  /* waits for: more tokens, the end of the answer */
     GW_TURN_SAVE,    /* waits for: both messages to become durable */
-    GW_TURN_DONE,    /* waits for: followers to leave */
+    GW_TURN_DONE,    /* waits for: the end of its time as a kept turn, followers to leave */
 };
 
 enum { GW_TURN_STATES = GW_TURN_DONE + 1 };
@@ -37,30 +39,27 @@ enum { GW_REQUEST_ID_SIZE = 64 };
 
 struct gw_turn {
     struct gw_turns *turns;
-    struct gw_turn *next, **prev_next;           /* all turns of the loop */
-    struct gw_turn *user_next, **user_prev_next; /* running turns in this user's bucket */
-    const struct gw_config *config;              /* the one in force at birth */
+    struct sl_link link, id_link;   /* all turns of the loop, and by their id */
+    struct sl_link kept_link;       /* finished ones, until kept_until_us */
+    const struct gw_config *config; /* the one in force at birth */
     enum gw_turn_state state;
     struct sl_task tick;
     struct sl_timer timer;
 
     struct sl_uuid id, session, question_id, answer_id;
-    char id_text[SL_UUID_TEXT_SIZE], session_text[SL_UUID_TEXT_SIZE];
     char request_id[GW_REQUEST_ID_SIZE];
     struct gw_user user;
     struct gw_chat_request request;
     int64_t question_at_us; /* Unix time */
 
-    struct gw_turn_log log;
-    uint32_t published_seq; /* followers have been told of this event */
-    struct gw_follower *followers;
+    struct gw_feed feed;
+    size_t counted_bytes; /* of memory, in the loop's figure */
+    uint32_t user_ticket; /* among the running turns of its user */
 
     struct store_read profile, history;
     int profile_status, history_status;
-    struct gw_upstream_call call;
-    int call_status;
-    size_t history_used;
-    unsigned prompt_tokens_estimate;
+    struct gw_ask ask;
+    int ask_status;
     struct store_save question_save, answer_save;
     int question_save_status, answer_save_status;
     struct sl_buffer answer; /* the text, once it is saved */
@@ -74,8 +73,14 @@ struct gw_turn {
     /* the loop's clock; 0: did not happen */
     uint64_t received_us, profile_done_us, history_done_us, context_done_us, asked_us;
     uint64_t first_delta_us, first_token_us, last_delta_us, token_delivered_us;
-    uint64_t answered_us, saved_us, gone_us;
+    uint64_t answered_us, saved_us, gone_us, kept_until_us;
 };
+
+/** turn.c, for turns.c: keeps the first error; the turn's own task takes it from there. */
+void gw_turn_end(struct gw_turn *turn, int error);
+
+/** turn.c, for turns.c: frees a turn that is done and has no followers. */
+void gw_turn_destroy(struct gw_turn *turn);
 
 /* turn_events.c: appends one event each. These events are small and the log keeps a reserve for them
  * (GW_TURN_LOG_RESERVE), so they abort where memory itself is gone. */
@@ -84,6 +89,12 @@ void gw_turn_say_accepted(struct gw_turn *turn);
 void gw_turn_say_warning(struct gw_turn *turn, const char *code, const char *message);
 void gw_turn_say_done(struct gw_turn *turn);
 void gw_turn_say_error(struct gw_turn *turn);
+
+/** The call whose answer it is, or the last one that failed; an empty one when none was made. */
+const struct gw_upstream_call *gw_turn_call(const struct gw_turn *turn);
+
+/** Why the answer ended, or NULL when nobody said. */
+const char *gw_turn_finish_reason(const struct gw_turn *turn);
 
 /** The usage to report: the upstream's figures, or counted where it gave none. */
 void gw_turn_usage(const struct gw_turn *turn, int32_t *ret_prompt, int32_t *ret_completion);

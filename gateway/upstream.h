@@ -1,7 +1,7 @@
 /**
- * Asking the model: one streaming request to the configured upstream, by libcurl, on a loop.
+ * One upstream as one loop sees it: streaming requests to its endpoint, by libcurl.
  *
- * Thread: its loop's. Ownership: a call is embedded in its turn (op.h); the libcurl handle behind it
+ * Thread: its loop's. Ownership: a call is embedded in who asks (op.h); the libcurl handle behind it
  * belongs to the upstream, which recycles it and may keep it a moment longer than the call, to read
  * the end of the response so that the connection can be used again.
  */
@@ -12,9 +12,12 @@
 #include "sluice/op.h"
 
 struct gw_config;
+struct gw_provider;
+struct gw_resolver;
+struct gw_transfer;
 struct gw_upstream;
 struct gw_upstream_call;
-struct gw_transfer;
+struct gw_upstream_config;
 
 struct gw_upstream_events {
     /**
@@ -22,8 +25,6 @@ struct gw_upstream_events {
      * else. Not 0: the call ends with that error.
      */
     int (*on_delta)(struct gw_upstream_call *call, const struct gw_delta *delta);
-    /** `connected` or `first_byte_us` was set. Same rule. */
-    void (*on_progress)(struct gw_upstream_call *call);
 };
 
 struct gw_upstream_call {
@@ -33,6 +34,8 @@ struct gw_upstream_call {
     bool connected;
     uint64_t connected_us, first_byte_us; /* loop clock; 0: not yet */
     int http_status;                      /* 0: none yet */
+    uint64_t retry_after_us;              /* what the upstream asked for; 0: nothing */
+    bool is_spent;                        /* a quota is used up: asking again does not help */
     bool has_finish, has_usage;
     char finish_reason[GW_FINISH_REASON_SIZE];
     int32_t prompt_tokens, completion_tokens;
@@ -44,11 +47,22 @@ struct gw_upstream_call {
 SL_MUST_CHECK int gw_upstream_init_process(void);
 
 /**
- * Makes an upstream from the configuration. `older` (NULL: none) is one that it replaces after a reload:
- * calls may still be under way there, so it is kept and freed along with the new one.
+ * The resolver for an entry's host; NULL when its URL holds an address. It can be shared by all loops.
+ * 0 or SL_E_NO_MEMORY.
+ */
+SL_MUST_CHECK int gw_upstream_make_resolver(const struct gw_config *config,
+                                            const struct gw_upstream_config *endpoint,
+                                            struct gw_resolver **ret_resolver);
+
+/**
+ * Makes the handles for one entry of the configured list. `resolver` (NULL: the URL names an address)
+ * stays its owner's. 0 or SL_E_NO_MEMORY.
  */
 SL_MUST_CHECK int gw_upstream_create(struct sl_loop *loop, const struct gw_config *config,
-                                     struct gw_upstream *older, struct gw_upstream **ret_upstream);
+                                     const struct gw_upstream_config *endpoint,
+                                     const struct gw_provider *provider,
+                                     struct gw_resolver *resolver,
+                                     struct gw_upstream **ret_upstream);
 /** No call may be under way. NULL is accepted. */
 void gw_upstream_destroy(struct gw_upstream *upstream);
 
@@ -56,7 +70,7 @@ void gw_upstream_destroy(struct gw_upstream *upstream);
  * Sends the request. The body's bytes move into the transfer: `body` is empty afterwards.
  * Done with 0 only when the upstream has said that the answer is complete (a finish reason or the
  * end marker) and the transfer did not fail before that; otherwise with the SL_E_UPSTREAM_… error, or
- * SL_E_CANCELLED. There are no timers here: the turn keeps them. Start: 0 or SL_E_NO_MEMORY.
+ * SL_E_CANCELLED. There are no timers here: whoever asks keeps them. Start: 0 or SL_E_NO_MEMORY.
  */
 SL_MUST_CHECK int gw_upstream_start(struct gw_upstream *upstream, struct gw_upstream_call *call,
                                     struct sl_buffer *body);

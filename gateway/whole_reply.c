@@ -1,5 +1,5 @@
 /*
- * One JSON object for a whole turn: the log is read once, when it has ended.
+ * One JSON object for a whole turn: its log is read once, when it has ended.
  *
  * A turn that ended with `error` becomes a problem with that error's status, so that a client which does
  * not stream sees failures as HTTP failures. The client's departure is watched as in subscriber.c.
@@ -19,17 +19,19 @@ struct whole_reply {
     struct gw_follower follower;
     struct gw_exchange *exchange;
     struct sl_watch hangup;
+    bool is_asking;
 };
 
 static void on_wake(struct gw_follower *follower);
-static int build(const struct gw_turn *turn, struct sl_buffer *body);
+static void answer(struct whole_reply *reply);
+static int build(const struct gw_feed *feed, struct sl_buffer *body);
 static int append_text(const struct gw_turn_log *log, enum sl_event_type type, const char *key,
                        struct sl_buffer *body);
 static int append_warnings(const struct gw_turn_log *log, struct sl_buffer *body);
 static void on_hangup(struct sl_watch *watch, unsigned events);
 static void on_gone(struct gw_exchange *exchange);
 
-int gw_whole_reply_start(struct gw_exchange *exchange, struct gw_turn *turn)
+int gw_whole_reply_start(struct gw_exchange *exchange, struct gw_feed *feed, bool is_asking)
 {
     struct whole_reply *reply = calloc(1, sizeof(*reply));
 
@@ -39,9 +41,15 @@ int gw_whole_reply_start(struct gw_exchange *exchange, struct gw_turn *turn)
     reply->follower.wake = on_wake;
     reply->exchange = exchange;
     reply->hangup.ready = on_hangup;
+    reply->is_asking = is_asking;
     exchange->on_gone = on_gone;
     exchange->waiter = reply;
-    gw_turn_follow(turn, &reply->follower);
+    exchange->worker->streams++;
+    gw_feed_follow(feed, &reply->follower);
+    if (feed->log.ended) {
+        answer(reply);
+        return 0;
+    }
     int err = sl_loop_watch(exchange->worker->loop, &reply->hangup, gw_exchange_fd(exchange), 0);
     (void)err; /* a departure is then noticed at the write */
     return 0;
@@ -49,26 +57,29 @@ int gw_whole_reply_start(struct gw_exchange *exchange, struct gw_turn *turn)
 
 static void on_wake(struct gw_follower *follower)
 {
-    struct whole_reply *reply = SL_CONTAINER_OF(follower, struct whole_reply, follower);
-    struct gw_exchange *exchange = reply->exchange;
-    struct gw_turn *turn = follower->turn;
+    if (follower->feed->log.ended) {
+        answer(SL_CONTAINER_OF(follower, struct whole_reply, follower));
+    }
+}
 
-    if (!gw_turn_log(turn)->ended) {
-        return;
-    }
-    sl_loop_unwatch(exchange->worker->loop, &reply->hangup);
-    int err = gw_turn_error(turn);
+static void answer(struct whole_reply *reply)
+{
+    struct gw_exchange *exchange = reply->exchange;
+    struct gw_feed *feed = reply->follower.feed;
     struct sl_buffer body;
+    int err = feed->error;
+
+    sl_loop_unwatch(exchange->worker->loop, &reply->hangup);
     sl_buffer_init(&body, BODY_MAX_BYTES);
-    gw_reply_add_header(exchange->req, "x-session-id", gw_turn_session_id(turn), SL_UUID_TEXT_LEN);
-    gw_reply_add_header(exchange->req, "x-turn-id", gw_turn_id(turn), SL_UUID_TEXT_LEN);
+    gw_reply_add_header(exchange->req, "x-session-id", feed->session_id, SL_UUID_TEXT_LEN);
+    gw_reply_add_header(exchange->req, "x-turn-id", feed->turn_id, SL_UUID_TEXT_LEN);
     if (err == 0) {
-        err = build(turn, &body);
+        err = build(feed, &body);
     }
-    if (err == 0) {
-        gw_turn_token_delivered(turn);
+    if (err == 0 && reply->is_asking && feed->log.first_token_seq != 0) {
+        gw_feed_token_delivered(feed);
     }
-    gw_turn_unfollow(follower);
+    gw_feed_leave(&reply->follower, 0);
     if (err == 0) {
         gw_reply_json(exchange, 200, body.base, body.len);
     } else {
@@ -77,13 +88,13 @@ static void on_wake(struct gw_follower *follower)
     sl_buffer_dispose(&body);
 }
 
-static int build(const struct gw_turn *turn, struct sl_buffer *body)
+static int build(const struct gw_feed *feed, struct sl_buffer *body)
 {
-    const struct gw_turn_log *log = gw_turn_log(turn);
+    const struct gw_turn_log *log = &feed->log;
     struct gw_event event;
     size_t offset = 0;
     int err = sl_buffer_appendf(body, "{\"session_id\":\"%s\",\"turn_id\":\"%s\",",
-                                gw_turn_session_id(turn), gw_turn_id(turn));
+                                feed->session_id, feed->turn_id);
 
     if (err == 0) {
         err = append_text(log, SL_EVENT_TOKEN, "content", body);
@@ -146,7 +157,7 @@ static void on_hangup(struct sl_watch *watch, unsigned events)
     (void)events;
     sl_loop_unwatch(reply->exchange->worker->loop, &reply->hangup);
     sl_counter_add(&reply->exchange->worker->stats.clients_gone, 1);
-    gw_turn_client_gone(&reply->follower, SL_E_CLIENT_GONE);
+    gw_feed_leave(&reply->follower, SL_E_CLIENT_GONE);
     /* nobody reads it; it ends the request and with it the connection */
     reply->exchange->req->http1_is_persistent = 0;
     gw_reply_problem(reply->exchange, SL_E_CLIENT_GONE, NULL, NULL);
@@ -157,6 +168,8 @@ static void on_gone(struct gw_exchange *exchange)
     struct whole_reply *reply = exchange->waiter;
 
     sl_loop_unwatch(exchange->worker->loop, &reply->hangup);
-    gw_turn_client_gone(&reply->follower, SL_E_CLIENT_GONE);
+    gw_feed_leave(&reply->follower, SL_E_CLIENT_GONE);
     free(reply);
+    exchange->worker->streams--;
+    gw_worker_check_drained(exchange->worker);
 }

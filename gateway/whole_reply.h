@@ -6,7 +6,11 @@
 #pragma once
 
 #include "exchange.h"
-#include "turn.h"
+#include "feed.h"
 
-/** Follows the turn and answers at its end. 0 or SL_E_NO_MEMORY (nothing was sent). */
-SL_MUST_CHECK int gw_whole_reply_start(struct gw_exchange *exchange, struct gw_turn *turn);
+/**
+ * Follows the feed and answers at its end, at once when it has ended. `is_asking`: see struct
+ * gw_subscription. 0 or SL_E_NO_MEMORY (nothing was sent).
+ */
+SL_MUST_CHECK int gw_whole_reply_start(struct gw_exchange *exchange, struct gw_feed *feed,
+                                       bool is_asking);

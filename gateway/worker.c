@@ -23,7 +23,7 @@
 #include "log.h"
 #include "routes.h"
 #include "sluice/op.h"
-#include "upstream.h"
+#include "upstreams.h"
 
 enum { IDLE_WAIT_MS = 1000 };
 
@@ -36,12 +36,12 @@ static void on_drain(h2o_timeout_entry_t *entry);
 static void *run_on_thread(void *context);
 static void log_turn(void *context, const char *line, size_t len);
 static void on_turn_end(void *context);
-static void on_turns_idle(void *context);
+static void on_quiet(void *context);
 static void begin_drain(struct sl_message *message);
 static void end_turns(struct sl_message *message);
 static void on_shutdown_deadline(struct sl_timer *timer);
 static void take_configuration(struct sl_message *message);
-static bool upstream_differs(const struct gw_config *a, const struct gw_config *b);
+static bool upstreams_differ(const struct gw_config *a, const struct gw_config *b);
 static void leave(struct sl_message *message);
 
 int gw_worker_init(struct gw_worker *worker, struct gw_server *server, unsigned index,
@@ -59,7 +59,8 @@ int gw_worker_init(struct gw_worker *worker, struct gw_server *server, unsigned 
         err = store_client_create(server->store, worker->loop, &worker->store);
     }
     if (err == 0) {
-        err = gw_upstream_create(worker->loop, worker->config, NULL, &worker->upstream);
+        err = gw_upstreams_create(worker->loop, worker->config, server->upstreams, &worker->stats,
+                                  NULL, &worker->upstreams);
     }
     if (err == 0) {
         err = gw_auth_create(server->keys, &worker->auth);
@@ -71,13 +72,20 @@ int gw_worker_init(struct gw_worker *worker, struct gw_server *server, unsigned 
         .loop = worker->loop,
         .config = worker->config,
         .store = worker->store,
-        .upstream = worker->upstream,
+        .upstreams = worker->upstreams,
+        .user_turns = server->user_turns,
         .stats = &worker->stats,
+        .peers = server->turns_of_loops,
+        .peers_count = server->workers_count,
+        .index = index,
+        .kept_max_bytes = worker->config->chat.resume_bytes_max / server->workers_count,
         .log_line = log_turn,
         .on_end = on_turn_end,
-        .on_idle = on_turns_idle,
+        .on_quiet = on_quiet,
         .context = worker,
     };
+    gw_turns_init(&worker->turns);
+    server->turns_of_loops[index] = &worker->turns;
     init_h2o(worker);
     nest_loop(worker);
     err = gw_listener_start(worker, listen_fd, &worker->listener);
@@ -189,9 +197,10 @@ static void on_turn_end(void *context)
     struct gw_worker *worker = context;
 
     atomic_fetch_sub_explicit(&worker->server->turns, 1, memory_order_relaxed);
+    gw_worker_check_drained(worker);
 }
 
-static void on_turns_idle(void *context)
+static void on_quiet(void *context)
 {
     gw_worker_check_drained(context);
 }
@@ -238,8 +247,8 @@ void gw_worker_check_drained(struct gw_worker *worker)
 {
     struct gw_server *server = worker->server;
 
-    if (!worker->draining || worker->reported_drained || worker->turns.first != NULL ||
-        worker->streams > 0) {
+    if (!worker->draining || worker->reported_drained || worker->turns.running > 0 ||
+        worker->turns.away > 0 || worker->streams > 0) {
         return;
     }
     worker->reported_drained = true;
@@ -254,10 +263,11 @@ struct reload {
     struct gw_worker *worker;
     const struct gw_config *config;
     const struct gw_auth_keys *keys;
+    struct gw_upstreams_shared *upstreams;
 };
 
 int gw_worker_reload(struct gw_worker *worker, const struct gw_config *config,
-                     const struct gw_auth_keys *keys)
+                     const struct gw_auth_keys *keys, struct gw_upstreams_shared *upstreams)
 {
     struct reload *reload = malloc(sizeof(*reload));
 
@@ -265,7 +275,12 @@ int gw_worker_reload(struct gw_worker *worker, const struct gw_config *config,
         return SL_E_NO_MEMORY;
     }
     *reload = (struct reload){
-        .message.receive = take_configuration, .worker = worker, .config = config, .keys = keys};
+        .message.receive = take_configuration,
+        .worker = worker,
+        .config = config,
+        .keys = keys,
+        .upstreams = upstreams,
+    };
     sl_loop_post(worker->loop, &reload->message);
     return 0;
 }
@@ -274,13 +289,14 @@ static void take_configuration(struct sl_message *message)
 {
     struct reload *reload = SL_CONTAINER_OF(message, struct reload, message);
     struct gw_worker *worker = reload->worker;
-    struct gw_upstream *upstream;
+    struct gw_upstreams *upstreams;
     struct gw_auth *auth;
 
-    if (upstream_differs(worker->config, reload->config) &&
-        gw_upstream_create(worker->loop, reload->config, worker->upstream, &upstream) == 0) {
-        worker->upstream = upstream;
-        worker->turns.upstream = upstream;
+    if (upstreams_differ(worker->config, reload->config) &&
+        gw_upstreams_create(worker->loop, reload->config, reload->upstreams, &worker->stats,
+                            worker->upstreams, &upstreams) == 0) {
+        worker->upstreams = upstreams;
+        worker->turns.upstreams = upstreams;
     }
     worker->config = reload->config;
     worker->turns.config = reload->config;
@@ -291,16 +307,10 @@ static void take_configuration(struct sl_message *message)
     free(reload);
 }
 
-/* Whether new turns need other handles; everything else of the upstream is read for each turn. */
-static bool upstream_differs(const struct gw_config *a, const struct gw_config *b)
+/* Whether new turns need other handles; those keep the configuration that they were made with. */
+static bool upstreams_differ(const struct gw_config *a, const struct gw_config *b)
 {
-    const char *a_key = a->upstream.api_key != NULL ? a->upstream.api_key : "";
-    const char *b_key = b->upstream.api_key != NULL ? b->upstream.api_key : "";
-
-    return strcmp(a->upstream.url, b->upstream.url) != 0 || strcmp(a_key, b_key) != 0 ||
-           a->upstream.connect_timeout_ms != b->upstream.connect_timeout_ms ||
-           a->upstream.event_max_bytes != b->upstream.event_max_bytes ||
-           a->upstream.answer_max_bytes != b->upstream.answer_max_bytes;
+    return !gw_config_upstreams_equal(a, b) || !gw_config_section_equal(a, b, "upstream");
 }
 
 void gw_worker_stop(struct gw_worker *worker)
@@ -325,7 +335,8 @@ void gw_worker_join(struct gw_worker *worker)
     sl_loop_disarm(worker->loop, &worker->shutdown_timer);
     gw_listener_stop(worker->listener);
     gw_listener_stop(worker->ops_listener);
-    gw_upstream_destroy(worker->upstream);
+    gw_turns_finish(&worker->turns);
+    gw_upstreams_destroy(worker->upstreams);
     store_client_destroy(worker->store);
     gw_auth_destroy(worker->auth);
 }

@@ -21,18 +21,25 @@
 struct gw_config;
 struct gw_listener;
 struct gw_log;
+struct gw_upstreams;
+struct gw_upstreams_shared;
+struct gw_user_turns;
 struct gw_worker;
 
 struct gw_server {
     /* the configuration that the process started with; workers may have newer ones */
     const struct gw_config *config;
     const struct gw_auth_keys *keys;
+    /* the newest; older ones live until the end */
+    _Atomic(struct gw_upstreams_shared *) upstreams;
+    struct gw_user_turns *user_turns;
     struct store *store;
     struct gw_log *log;
     struct sl_loop *main_loop;
     struct gw_worker *workers;
     unsigned workers_count;
-    uint64_t started_us; /* monotonic */
+    struct gw_turns **turns_of_loops; /* by index: how loops find each other */
+    uint64_t started_us;              /* monotonic */
     atomic_bool draining;
     atomic_uint connections;   /* all threads together, against http.connections_max */
     atomic_uint turns;         /* all threads together, against chat.turns_max */
@@ -54,12 +61,12 @@ struct gw_worker {
     struct sl_loop *loop;
     const struct gw_config *config;
     struct store_client *store;
-    struct gw_upstream *upstream;
+    struct gw_upstreams *upstreams;
     struct gw_auth *auth;
     struct gw_listener *listener, *ops_listener;
     struct gw_turns turns;
     struct gw_stats stats;
-    unsigned streams; /* SSE responses under way */
+    unsigned streams; /* responses under way that show a turn */
     bool draining, reported_drained, stop;
     struct sl_timer shutdown_timer;
     struct sl_message drain_message, hurry_message, stop_message;
@@ -82,11 +89,12 @@ void gw_worker_hurry(struct gw_worker *worker);
 void gw_worker_check_drained(struct gw_worker *worker);
 
 /**
- * From any thread: use another configuration for what starts from now on. Both stay valid until the
- * process ends. 0 or SL_E_NO_MEMORY.
+ * From any thread: use another configuration for what starts from now on. All of it stays valid until
+ * the process ends. 0 or SL_E_NO_MEMORY.
  */
 SL_MUST_CHECK int gw_worker_reload(struct gw_worker *worker, const struct gw_config *config,
-                                   const struct gw_auth_keys *keys);
+                                   const struct gw_auth_keys *keys,
+                                   struct gw_upstreams_shared *upstreams);
 
 /** From any thread: leave the loop. gw_worker_join waits for it and frees what the worker owns. */
 void gw_worker_stop(struct gw_worker *worker);

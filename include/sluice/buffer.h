@@ -27,6 +27,9 @@ void sl_buffer_dispose(struct sl_buffer *buffer);
 /** Forgets the content, keeps the memory. */
 void sl_buffer_clear(struct sl_buffer *buffer);
 
+/** Gives back what is allocated beyond the content. */
+void sl_buffer_trim(struct sl_buffer *buffer);
+
 /** Drops the first `n` bytes (n <= len). */
 void sl_buffer_consume(struct sl_buffer *buffer, size_t n);
 

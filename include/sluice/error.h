@@ -44,6 +44,9 @@
     X(SL_E_DATABASE_UNAVAILABLE,       503, "database_unavailable",      true,  'D', "The database is unavailable.") \
     X(SL_E_DATABASE_TIMEOUT,           503, "database_timeout",          true,  'd', "The database did not answer in time.") \
     X(SL_E_DATABASE_REFUSED,           500, "database_error",            false, 'D', "The database refused the request.") \
+    X(SL_E_STOPPED,                    499, "stopped",                   false, 'C', "The answer was stopped.") \
+    X(SL_E_UPSTREAM_UNAVAILABLE,       503, "upstream_unavailable",      true,  'U', "No model server is available. Try again shortly.") \
+    X(SL_E_UPSTREAM_ADDRESS_REFUSED,   502, "upstream_address_refused",  false, 'U', "The model server cannot be reached.") \
     X(SL_E_UPSTREAM_UNREACHABLE,       502, "upstream_unreachable",      true,  'U', "The model server cannot be reached.") \
     X(SL_E_UPSTREAM_CONNECT_TIMEOUT,   504, "upstream_connect_timeout",  true,  'u', "The model server did not accept the connection in time.") \
     X(SL_E_UPSTREAM_FIRST_TOKEN_TIMEOUT, 504, "upstream_first_token_timeout", true, 'u', "The model did not start to answer in time.") \

@@ -7,6 +7,7 @@ SETTINGS = {
     "upstream.first_token_timeout_ms": 1500,
     "upstream.idle_timeout_ms": 700,
     "upstream.answer_max_bytes": 100000,
+    "upstream.breaker_failures": 0,  # one failure after another, on purpose
 }
 
 

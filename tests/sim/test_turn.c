@@ -77,7 +77,7 @@ static void complete(void)
     if (world.history != NULL) {
         world_finish_history(0);
     }
-    if (world.call != NULL) {
+    if (world.calls[0] != NULL) {
         world_connect_upstream();
         world_send_delta("!");
         world_finish_upstream(0, "stop");
@@ -180,11 +180,11 @@ static void run_case(enum place place, enum strike strike)
         break;
     case GONE:
     case GONE_CONTINUE:
-        gw_turn_client_gone(&world.follower, SL_E_CLIENT_GONE);
+        gw_feed_leave(&world.follower, SL_E_CLIENT_GONE);
         if (place < AT_SAVE_BOTH) {
             world_advance_ms(place == AT_CONNECT ? 1900
                                                  : 4999); /* within the grace: nothing happens */
-            assert_non_null(world.turn);
+            assert_int_equal(world.turns.running, 1);
             if (strike == GONE && place != AT_CONNECT) {
                 world_advance_ms(2);
             }
@@ -343,9 +343,9 @@ static void test_total_deadline(void **state)
     world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
     world_run();
     walk_to(AT_STREAM);
-    for (int i = 0; i < 40 && world_count(SL_EVENT_ERROR) == 0 && world.call != NULL; i++) {
+    for (int i = 0; i < 40 && world_count(SL_EVENT_ERROR) == 0 && world.calls[0] != NULL; i++) {
         world_advance_ms(16000);
-        if (world.call != NULL) {
+        if (world.calls[0] != NULL) {
             world_send_delta(".");
         }
     }
@@ -365,7 +365,7 @@ static void test_answer_over_the_cap(void **state)
     world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
     world_run();
     walk_to(AT_FIRST_TOKEN);
-    for (int i = 0; i < 5 && world.call != NULL; i++) {
+    for (int i = 0; i < 5 && world.calls[0] != NULL; i++) {
         world_send_delta(block);
     }
     complete();
@@ -397,7 +397,7 @@ static void test_refused_save_asks_no_model(void **state)
     world.save_start_status = SL_E_OVERLOADED;
     world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
     world_run();
-    assert_null(world.call);
+    assert_null(world.calls[0]);
     complete();
     assert_true(world_saw(SL_EVENT_ERROR, "overloaded"));
     assert_true(world_saw(SL_EVENT_ERROR, "\"saved\":false"));
@@ -443,9 +443,9 @@ static void test_a_second_follower_keeps_the_turn(void **state)
     world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
     world_run();
     walk_to(AT_STREAM);
-    gw_turn_follow(world.turn, &other);
+    gw_feed_follow(world.feed, &other);
     other.wake = world.follower.wake;
-    gw_turn_client_gone(&other, SL_E_CLIENT_GONE); /* one of two: the grace does not start */
+    gw_feed_leave(&other, SL_E_CLIENT_GONE); /* one of two: the grace does not start */
     world_advance_ms(10000);
     world_send_delta("!");
     complete();

@@ -15,13 +15,14 @@ struct world world;
 
 static void on_log_line(void *context, const char *line, size_t len);
 static void on_end(void *context);
-static void on_idle(void *context);
+static void on_quiet(void *context);
 static void on_wake(struct gw_follower *follower);
 static void finish_cancelled_read(struct sl_task *task);
 static void finish_cancelled_save(struct sl_task *task);
 static void finish_cancelled_call(struct sl_task *task);
 
-static struct sl_task call_cancel;
+static struct sl_task call_cancels[WORLD_CALLS];
+static char *no_models[1];
 
 void world_open(void)
 {
@@ -39,16 +40,52 @@ void world_open(void)
     world.config.upstream.idle_timeout_ms = 20000;
     world.config.upstream.total_timeout_ms = 600000;
     world.config.upstream.answer_max_bytes = 4096;
+    world.config.upstream.model = (char *)(uintptr_t) "demo";
+    world.config.upstream.breaker_open_ms = 10000;
     world.config.writer.save_timeout_ms = 5000;
+    world.config.upstreams = world.upstream_configs;
+    world.upstreams = (struct gw_upstreams){
+        .loop = world.loop,
+        .config = &world.config,
+        .shared = &world.shared,
+        .stats = &world.stats,
+    };
+    world_add_upstream("first", 0);
+    gw_retry_budget_init(&world.upstreams.retries, GW_RETRY_RESERVE);
+    gw_retry_budget_init(&world.upstreams.hedges, 1);
+    world.shared.config = &world.config;
+    assert_int_equal(gw_user_turns_create(16, &world.user_turns), 0);
+    world.peers[0] = &world.turns;
     world.turns = (struct gw_turns){
         .loop = world.loop,
         .config = &world.config,
         .stats = &world.stats,
+        .upstreams = &world.upstreams,
+        .user_turns = world.user_turns,
+        .peers = world.peers,
+        .peers_count = 1,
+        .kept_max_bytes = 1 << 20,
         .log_line = on_log_line,
         .on_end = on_end,
-        .on_idle = on_idle,
+        .on_quiet = on_quiet,
     };
-    call_cancel = (struct sl_task){.run = finish_cancelled_call};
+    gw_turns_init(&world.turns);
+}
+
+void world_add_upstream(const char *name, unsigned priority)
+{
+    unsigned index = world.config.upstreams_count++;
+
+    assert_true(index < WORLD_UPSTREAMS);
+    world.upstream_configs[index] = (struct gw_upstream_config){
+        .name = (char *)(uintptr_t)name,
+        .provider = (char *)(uintptr_t) "openai",
+        .models = no_models,
+        .weight = 1,
+        .priority = priority,
+    };
+    world.upstreams.of[index].provider = gw_provider_find("openai");
+    world.upstreams.of[index].endpoint = (struct gw_upstream *)(uintptr_t)(index + 1);
 }
 
 void world_start_turn(const char *message, bool has_session, enum gw_on_disconnect on_disconnect)
@@ -64,10 +101,15 @@ void world_start_turn(const char *message, bool has_session, enum gw_on_disconne
         .stream = true,
     };
 
+    struct sl_uuid id = gw_turns_new_id(&world.turns);
+    uint32_t ticket;
+    struct gw_turn *turn;
+    assert_true(gw_user_turns_enter(world.user_turns, user.id, user.id_len, 16, &ticket));
     assert_int_equal(
-        gw_turn_start(&world.turns, &user, &request, "req-1", world.now_us, &world.turn), 0);
+        gw_turn_start(&world.turns, &id, &user, &request, ticket, "req-1", world.now_us, &turn), 0);
+    world.feed = gw_turn_feed(turn);
     world.follower.wake = on_wake;
-    gw_turn_follow(world.turn, &world.follower);
+    gw_feed_follow(world.feed, &world.follower);
     on_wake(&world.follower); /* a subscriber sends what is there when it starts */
 }
 
@@ -97,17 +139,24 @@ void world_advance_ms(uint64_t ms)
 
 void world_close(void)
 {
+    uint32_t ticket;
+
     world_run();
     assert_null(world.profile);
     assert_null(world.history);
     assert_null(world.saves[0]);
     assert_null(world.saves[1]);
-    assert_null(world.call);
-    assert_null(world.turn);
-    assert_null(world.turns.first);
+    for (unsigned i = 0; i < WORLD_CALLS; i++) {
+        assert_null(world.calls[i]);
+    }
     assert_int_equal(world.turns.running, 0);
-    assert_int_equal(gw_turns_of_user(&world.turns, "ada", 3), 0);
+    assert_int_equal(world.turns.away, 0);
+    assert_true(sl_list_is_empty(&world.turns.all));
+    assert_int_equal(sl_counter_get(&world.stats.log_bytes), 0);
+    assert_true(gw_user_turns_enter(world.user_turns, "ada", 3, 1, &ticket)); /* none is counted */
     assert_int_equal(sl_loop_wait_ms(world.loop, 12345), 12345); /* no timer was left behind */
+    gw_turns_finish(&world.turns);
+    gw_user_turns_destroy(world.user_turns);
     sl_loop_destroy(world.loop);
 }
 
@@ -198,26 +247,36 @@ void store_history_append(struct store_client *client, const char *user, size_t 
 int gw_upstream_start(struct gw_upstream *upstream, struct gw_upstream_call *call,
                       struct sl_buffer *body)
 {
-    (void)upstream, (void)body;
+    unsigned which = 0;
+
+    (void)body;
     if (world.upstream_start_status != 0) {
         return world.upstream_start_status;
     }
+    while (world.calls[which] != NULL) {
+        which++;
+        assert_true(which < WORLD_CALLS);
+    }
     sl_op_start(&call->op);
-    world.call = call;
+    world.calls[which] = call;
+    world.called[which] = (unsigned)(uintptr_t)upstream - 1;
+    world.calls_started++;
+    call_cancels[which] = (struct sl_task){.run = finish_cancelled_call};
     return 0;
 }
 
 void gw_upstream_cancel(struct gw_upstream_call *call)
 {
-    if (call->op.running) {
-        sl_loop_defer(world.loop, &call_cancel);
+    for (unsigned i = 0; i < WORLD_CALLS; i++) {
+        if (call->op.running && world.calls[i] == call) {
+            sl_loop_defer(world.loop, &call_cancels[i]);
+        }
     }
 }
 
 static void finish_cancelled_call(struct sl_task *task)
 {
-    (void)task;
-    world_finish_upstream(SL_E_CANCELLED, NULL);
+    world_finish_call((unsigned)(task - call_cancels), SL_E_CANCELLED, NULL);
 }
 
 /* ---------------------------------------------------------------- what the test makes happen */
@@ -262,31 +321,41 @@ void world_finish_save(unsigned which, int status)
 
 void world_connect_upstream(void)
 {
-    assert_non_null(world.call);
-    world.call->connected = true;
-    world.call->connected_us = world.now_us;
-    world.call->events->on_progress(world.call);
+    assert_non_null(world.calls[0]);
+    world.calls[0]->connected = true;
+    world.calls[0]->connected_us = world.now_us;
     world_run();
 }
 
 void world_send_delta(const char *content)
 {
+    world_send_delta_from(0, content);
+}
+
+void world_send_delta_from(unsigned which, const char *content)
+{
     struct gw_delta delta = {.content = content, .content_len = strlen(content)};
 
-    assert_non_null(world.call);
-    if (world.call->events->on_delta(world.call, &delta) != 0) {
-        world_finish_upstream(SL_E_ANSWER_TOO_LONG, NULL);
+    assert_non_null(world.calls[which]);
+    int err = world.calls[which]->events->on_delta(world.calls[which], &delta);
+    if (err != 0) {
+        world_finish_call(which, err, NULL);
     }
     world_run();
 }
 
 void world_finish_upstream(int status, const char *finish_reason)
 {
-    struct gw_upstream_call *call = world.call;
+    world_finish_call(0, status, finish_reason);
+}
+
+void world_finish_call(unsigned which, int status, const char *finish_reason)
+{
+    struct gw_upstream_call *call = world.calls[which];
 
     assert_non_null(call);
-    world.call = NULL;
-    sl_loop_undefer(world.loop, &call_cancel);
+    world.calls[which] = NULL;
+    sl_loop_undefer(world.loop, &call_cancels[which]);
     if (finish_reason != NULL) {
         call->has_finish = true;
         (void)snprintf(call->finish_reason, sizeof(call->finish_reason), "%s", finish_reason);
@@ -301,7 +370,7 @@ static void on_wake(struct gw_follower *follower)
 {
     struct gw_event event;
 
-    while (gw_turn_log_read(gw_turn_log(follower->turn), &world.follower_offset, &event)) {
+    while (gw_turn_log_read(&follower->feed->log, &world.follower_offset, &event)) {
         assert_true(world.events_count < 64);
         assert_int_equal(event.seq, world.events_count + 1);
         world.events[world.events_count].type = event.type;
@@ -309,11 +378,11 @@ static void on_wake(struct gw_follower *follower)
                        (int)event.payload_len, event.payload);
         world.events_count++;
         if (event.type == SL_EVENT_TOKEN) {
-            gw_turn_token_delivered(follower->turn);
+            gw_feed_token_delivered(follower->feed);
         }
     }
-    if (gw_turn_log(follower->turn)->ended) {
-        gw_turn_unfollow(follower);
+    if (follower->feed->log.ended) {
+        gw_feed_leave(follower, 0);
     }
 }
 
@@ -330,10 +399,9 @@ static void on_end(void *context)
     world.ends++;
 }
 
-static void on_idle(void *context)
+static void on_quiet(void *context)
 {
     (void)context;
-    world.turn = NULL;
 }
 
 bool world_saw(enum sl_event_type type, const char *text)

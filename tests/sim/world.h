@@ -10,20 +10,27 @@
 #include "config.h"
 #include "stats.h"
 #include "turn_state.h"
+#include "user_turns.h"
 
-enum { WORLD_SAVES = 2 };
+enum { WORLD_SAVES = 2, WORLD_CALLS = 2, WORLD_UPSTREAMS = 3 };
 
 struct world {
     uint64_t now_us;
     struct sl_loop *loop;
     struct gw_config config;
     struct gw_stats stats;
-    struct gw_turns turns;
-    struct gw_turn *turn; /* NULL once it has freed itself */
+    struct gw_turns turns, *peers[1];
+    struct gw_user_turns *user_turns;
+    struct gw_upstream_config upstream_configs[WORLD_UPSTREAMS];
+    struct gw_upstreams upstreams;
+    struct gw_upstreams_shared shared;
+    struct gw_feed *feed; /* of the turn, as long as it runs */
     /* what the turn has asked for; NULL: not under way */
     struct store_read *profile, *history;
     struct store_save *saves[WORLD_SAVES]; /* the question, the answer */
-    struct gw_upstream_call *call;
+    struct gw_upstream_call *calls[WORLD_CALLS];
+    unsigned called[WORLD_CALLS]; /* the index of the upstream that is asked */
+    unsigned calls_started;
     /* what it has handed over */
     enum store_status answer_status;
     char answer_text[256];
@@ -47,6 +54,8 @@ extern struct world world;
 
 /** A fresh world with default deadlines; a session id in the request makes history be asked for. */
 void world_open(void);
+/** One more upstream than the one that there is; its index is the number of those before it. */
+void world_add_upstream(const char *name, unsigned priority);
 /** Starts a turn and follows it. */
 void world_start_turn(const char *message, bool has_session, enum gw_on_disconnect on_disconnect);
 /** Runs the loop until nothing is queued. */
@@ -62,6 +71,9 @@ void world_finish_save(unsigned which, int status);
 void world_connect_upstream(void);
 void world_send_delta(const char *content);
 void world_finish_upstream(int status, const char *finish_reason);
+/** The same for one of several calls. */
+void world_send_delta_from(unsigned which, const char *content);
+void world_finish_call(unsigned which, int status, const char *finish_reason);
 
 /** True when the follower has seen an event of this type (with `text` in its payload, unless NULL). */
 bool world_saw(enum sl_event_type type, const char *text);

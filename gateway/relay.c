@@ -1,0 +1,281 @@
+/*
+ * Turns that live on another loop.
+ *
+ *      asking loop                           the turn's loop
+ *   copy ---- visit (errand) ------------->  source, which follows the turn
+ *   copy <--- batch, batch, ... -----------  source, at each wake
+ *   copy ---- farewell (errand) ---------->  source leaves and is freed
+ *   freed <---
+ *
+ * Messages of one sender arrive in order, so no batch is on its way any more when the farewell is back.
+ * Failure modes: there is no such turn; memory that cannot be had aborts, but for batches (their size is
+ * the model's): then the copy ends with an error, as if the connection had been cut.
+ * Thread: marked per function. Ownership: the asking loop owns the copy, the turn's loop the source.
+ */
+#include "relay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "errand.h"
+#include "stats.h"
+#include "turn.h"
+
+/* On the asking loop. */
+struct copy {
+    struct gw_errand visit, farewell;
+    struct gw_relay *relay; /* who asked; NULL: nobody waits any more */
+    struct gw_turns *turns;
+    enum gw_relay_wish wish;
+    struct sl_uuid turn_id;
+    struct gw_user user;
+    struct gw_feed feed;
+    size_t counted_bytes;
+    /* the visit's result; `source` belongs to the other loop */
+    int status;
+    char session_id[SL_UUID_TEXT_SIZE];
+    struct source *source;
+    int reason; /* why the last follower left */
+    bool is_leaving;
+    struct sl_task depart;
+};
+
+/* On the turn's loop. */
+struct source {
+    struct gw_follower follower;
+    struct copy *copy; /* only named here */
+    struct gw_turns *home, *there;
+    size_t log_offset;
+};
+
+struct batch {
+    struct sl_message message;
+    struct copy *copy;
+    int error; /* how the turn ended, once its last event is here */
+    size_t count, len;
+    struct gw_event *events; /* behind the struct; their payloads follow */
+};
+
+static void visit(struct gw_errand *errand);
+static void on_visited(struct gw_errand *errand);
+static void on_wake(struct gw_follower *follower);
+static void receive_batch(struct sl_message *message);
+static void on_left(struct gw_feed *feed, int reason);
+static void on_token_delivered(struct gw_feed *feed);
+static void depart(struct sl_task *task);
+static void say_farewell(struct gw_errand *errand);
+static void on_farewell_said(struct gw_errand *errand);
+static void finish_cancelled(struct sl_task *task);
+static void destroy(struct copy *copy);
+
+static const struct gw_feed_owner feed_owner = {on_left, on_token_delivered};
+
+void gw_relay_start(struct gw_relay *relay)
+{
+    struct copy *copy = calloc(1, sizeof(*copy));
+    const struct sl_uuid unknown = {{0}};
+
+    if (copy == NULL) {
+        abort();
+    }
+    sl_op_start(&relay->op);
+    relay->finish.run = finish_cancelled;
+    relay->copy = copy;
+    copy->relay = relay;
+    copy->turns = relay->turns;
+    copy->wish = relay->wish;
+    copy->turn_id = relay->turn_id;
+    copy->user = *relay->user;
+    copy->depart.run = depart;
+    copy->visit = (struct gw_errand){.run = visit, .back = on_visited};
+    copy->farewell = (struct gw_errand){.run = say_farewell, .back = on_farewell_said};
+    /* events may arrive before the visit is back */
+    gw_feed_init(&copy->feed, &feed_owner, &copy->turn_id, &unknown, SIZE_MAX / 2);
+    gw_errand_send(&copy->visit, relay->turns, gw_turns_of(relay->turns, &relay->turn_id));
+}
+
+/* On the turn's loop. */
+static void visit(struct gw_errand *errand)
+{
+    struct copy *copy = SL_CONTAINER_OF(errand, struct copy, visit);
+    struct gw_turn *turn =
+        gw_turns_find(errand->to, &copy->turn_id, copy->user.id, copy->user.id_len);
+
+    if (turn == NULL) {
+        copy->status = SL_E_NOT_FOUND;
+        return;
+    }
+    if (copy->wish == GW_RELAY_STOP) {
+        gw_turn_stop(turn);
+        return;
+    }
+    struct source *source = calloc(1, sizeof(*source));
+    if (source == NULL) {
+        abort();
+    }
+    source->follower.wake = on_wake;
+    source->copy = copy;
+    source->home = errand->to;
+    source->there = errand->from;
+    copy->source = source;
+    memcpy(copy->session_id, gw_turn_feed(turn)->session_id, sizeof(copy->session_id));
+    gw_feed_follow(gw_turn_feed(turn), &source->follower);
+    on_wake(&source->follower); /* what there is already */
+}
+
+/* Back on the asking loop. */
+static void on_visited(struct gw_errand *errand)
+{
+    struct copy *copy = SL_CONTAINER_OF(errand, struct copy, visit);
+    struct gw_relay *relay = copy->relay;
+    int status = copy->status;
+
+    if (relay != NULL) {
+        relay->copy = NULL;
+        copy->relay = NULL;
+    }
+    if (status != 0 || copy->wish == GW_RELAY_STOP) {
+        destroy(copy);
+        if (relay != NULL) {
+            sl_op_finish(&relay->op, status);
+        }
+        return;
+    }
+    memcpy(copy->feed.session_id, copy->session_id, sizeof(copy->session_id));
+    if (relay != NULL) {
+        relay->feed = &copy->feed;
+        sl_op_finish(&relay->op, 0);
+    }
+    if (sl_list_is_empty(&copy->feed.followers)) {
+        copy->reason = SL_E_CLIENT_GONE;
+        sl_loop_defer(copy->turns->loop, &copy->depart);
+    }
+}
+
+void gw_relay_cancel(struct gw_relay *relay)
+{
+    if (relay->copy != NULL) {
+        relay->copy->relay = NULL;
+        relay->copy = NULL;
+        sl_loop_defer(relay->turns->loop, &relay->finish);
+    }
+}
+
+static void finish_cancelled(struct sl_task *task)
+{
+    sl_op_finish(&SL_CONTAINER_OF(task, struct gw_relay, finish)->op, SL_E_CANCELLED);
+}
+
+/* ---------------------------------------------------------------- events on their way */
+
+/* On the turn's loop: everything new, as one message. */
+static void on_wake(struct gw_follower *follower)
+{
+    struct source *source = SL_CONTAINER_OF(follower, struct source, follower);
+    const struct gw_turn_log *log = &follower->feed->log;
+    size_t offset = source->log_offset, count = 0, len = 0;
+    struct gw_event event;
+
+    while (gw_turn_log_read(log, &offset, &event)) {
+        count++;
+        len += event.payload_len;
+    }
+    if (count == 0) {
+        return;
+    }
+    struct batch *batch = malloc(sizeof(*batch) + count * sizeof(event) + len);
+    if (batch == NULL) {
+        abort();
+    }
+    *batch = (struct batch){
+        .message.receive = receive_batch,
+        .copy = source->copy,
+        .error = follower->feed->error,
+        .count = count,
+        .events = (struct gw_event *)(void *)(batch + 1),
+    };
+    char *text = (char *)(batch->events + count);
+    for (size_t i = 0; i < count && gw_turn_log_read(log, &source->log_offset, &event); i++) {
+        memcpy(text, event.payload, event.payload_len);
+        event.payload = text;
+        text += event.payload_len;
+        batch->events[i] = event;
+    }
+    bool is_last = log->ended;
+    sl_loop_post(source->there->loop, &batch->message);
+    if (is_last) {
+        gw_feed_leave(follower, 0); /* the turn need not wait for our readers */
+    }
+}
+
+/* On the asking loop. */
+static void receive_batch(struct sl_message *message)
+{
+    struct batch *batch = SL_CONTAINER_OF(message, struct batch, message);
+    struct copy *copy = batch->copy;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct gw_event *event = &batch->events[i];
+        if (gw_turn_log_append(&copy->feed.log, event->type, event->payload, event->payload_len) !=
+            0) {
+            abort();
+        }
+    }
+    copy->feed.error = batch->error;
+    size_t bytes = sizeof(*copy) + copy->feed.log.bytes.capacity;
+    sl_counter_add(&copy->turns->stats->log_bytes, bytes - copy->counted_bytes);
+    copy->counted_bytes = bytes;
+    free(batch);
+    gw_feed_publish(&copy->feed);
+}
+
+/* ---------------------------------------------------------------- leaving */
+
+static void on_left(struct gw_feed *feed, int reason)
+{
+    struct copy *copy = SL_CONTAINER_OF(feed, struct copy, feed);
+
+    if (sl_list_is_empty(&feed->followers)) {
+        copy->reason = reason;
+        sl_loop_defer(copy->turns->loop, &copy->depart); /* somebody may be at work in it */
+    }
+}
+
+/* The time to the first token is measured where the question was asked. */
+static void on_token_delivered(struct gw_feed *feed)
+{
+    (void)feed;
+}
+
+static void depart(struct sl_task *task)
+{
+    struct copy *copy = SL_CONTAINER_OF(task, struct copy, depart);
+
+    if (!copy->is_leaving) {
+        copy->is_leaving = true;
+        gw_errand_send(&copy->farewell, copy->turns, copy->visit.to);
+    }
+}
+
+/* On the turn's loop. */
+static void say_farewell(struct gw_errand *errand)
+{
+    struct copy *copy = SL_CONTAINER_OF(errand, struct copy, farewell);
+
+    gw_feed_leave(&copy->source->follower, copy->reason);
+    free(copy->source);
+    copy->source = NULL;
+}
+
+static void on_farewell_said(struct gw_errand *errand)
+{
+    destroy(SL_CONTAINER_OF(errand, struct copy, farewell));
+}
+
+static void destroy(struct copy *copy)
+{
+    sl_counter_add(&copy->turns->stats->log_bytes, -(uint64_t)copy->counted_bytes);
+    gw_feed_dispose(&copy->feed);
+    free(copy);
+}
