@@ -8,6 +8,7 @@
 
 import { createApi } from "./client.js";
 import { Conversation } from "./conversation.js";
+import { forgetTurns, runningTurns } from "./running.js";
 import { SessionList } from "./sessions.js";
 import { forgetToken, storeToken, storedToken, takeTokenFromAddress, tokenSubject } from "./token.js";
 
@@ -84,11 +85,16 @@ function start() {
             begin();
         }
     });
-    takeTokenFromAddress();
+    if (takeTokenFromAddress()) {
+        forgetTurns(); // they may be another user's
+    }
     begin();
 }
 
-/** With a token: the list, and the chat shown before a reload. Without: the way to get one. */
+/**
+ * With a token: the list, the answers that were arriving before a reload, and the chat that was
+ * shown. Without: the way to get one.
+ */
 function begin() {
     const before = sessionStorage.getItem(SESSION_KEY);
     byId("sign-in").close();
@@ -99,6 +105,9 @@ function begin() {
         return;
     }
     sessions.refresh().then(showState);
+    for (const turn of runningTurns()) {
+        conversationOf(turn.session_id).resume(turn);
+    }
     if (before) {
         openSession(before);
     }
@@ -129,13 +138,17 @@ function showNewChat() {
 }
 
 function openSession(id) {
+    show(conversationOf(id));
+}
+
+function conversationOf(id) {
     let conversation = conversations.get(id);
     if (!conversation) {
         conversation = new Conversation(api, page, id);
         conversations.set(id, conversation);
         conversation.load();
     }
-    show(conversation);
+    return conversation;
 }
 
 function rememberShown() {
@@ -289,7 +302,7 @@ async function removeSession(id) {
     if (!await confirmDelete(sessions.nameOf(id))) {
         return;
     }
-    conversations.get(id)?.stop();
+    await conversations.get(id)?.stop(); // or its answer would be stored after the chat is gone
     try {
         await api.deleteSession(id);
     } catch (error) {
@@ -374,9 +387,10 @@ function connectSignIn() {
 
 /** Nothing of one user may stay on the page for the next. */
 function leave() {
-    shown.stop(); // it may be too new to be in the map
-    conversations.forEach((conversation) => conversation.stop());
+    shown.leave(); // it may be too new to be in the map
+    conversations.forEach((conversation) => conversation.leave());
     conversations.clear();
+    forgetTurns();
     sessionStorage.removeItem(SESSION_KEY);
     sessions.clear();
     field.value = "";

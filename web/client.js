@@ -4,15 +4,14 @@
  * Every failure is an ApiError whose `kind` says where it struck:
  *   problem      the gateway answered with an error instead of doing it
  *   unreachable  there was no answer at all
- *   cut          a stream ended, or fell silent, before its last event
- *   aborted      the caller's own signal
+ * and, of a turn that is followed (follow.js):
+ *   cut          the stream ended, or fell silent, before its last event
+ *   over         the gateway has no more events of the turn; what it stored may be there
+ *   aborted      the caller's own wish
  */
-
-import { SseDecoder } from "./sse.js";
 
 const BASE = "/api/v1";
 const JSON_TIMEOUT_MS = 20_000;
-const SILENCE_MAX_MS = 35_000; // the gateway sends a heartbeat every 10 s: three missed is dead
 const PAGE_ROWS = 50;
 
 export class ApiError extends Error {
@@ -60,113 +59,38 @@ export function createApi(tokenOf) {
         renameSession: (session, title) => call("PATCH", sessionPath(session), { title }),
         deleteSession: (session) => call("DELETE", sessionPath(session)),
 
-        /** Asks, and yields the turn's events as they arrive, up to and with `done` or `error`. */
-        streamTurn: (body, signal) => streamTurn(headers(), body, signal),
+        /** Asks; the Response streams the turn's events from the first on. For follow.js. */
+        openTurn: (body, signal) => open("/chat/message/stream", {
+            method: "POST",
+            headers: { ...headers(), "content-type": "application/json" },
+            body: JSON.stringify(body),
+            signal,
+        }),
+
+        /** The events of a turn after the one numbered `after`; 204 without a body: there are none. */
+        reopenTurn: (turn, after, signal) => open(`${turnPath(turn)}/stream?after=${after}`, {
+            headers: headers(),
+            cache: "no-store", // a browser's cache would make a second tab wait for the first
+            signal,
+        }),
+
+        /** Ends a turn that is being answered; its stream then ends with `done`. */
+        stopTurn: (turn) => call("POST", `${turnPath(turn)}/stop`),
     };
 }
 
-async function* streamTurn(headers, body, signal) {
-    const watch = new SilenceWatch(SILENCE_MAX_MS);
-    let ended = false;
+/** A Response whose body may take as long as it likes. */
+async function open(path, init) {
     try {
-        const response = await fetch(`${BASE}/chat/message/stream`, {
-            method: "POST",
-            headers: { ...headers, "content-type": "application/json" },
-            body: JSON.stringify(body),
-            signal: anySignal([signal, watch.signal]),
-        });
+        const response = await fetch(BASE + path, init);
         await checkOk(response);
-        const decoder = new SseDecoder();
-        const reader = response.body.getReader();
-        let seq = 0;
-        for (;;) {
-            const { done, value } = await reader.read();
-            if (done) {
-                break;
-            }
-            watch.restart();
-            for (const { data } of decoder.push(value)) {
-                const event = JSON.parse(data);
-                seq += 1;
-                if (event.seq !== seq) {
-                    throw new ApiError("cut", "A part of the answer did not arrive.");
-                }
-                ended ||= event.type === "done" || event.type === "error";
-                yield event;
-            }
-        }
+        return response;
     } catch (error) {
-        if (ended) {
-            return; // everything was said; how the connection closes no longer matters
-        }
-        throw signal.aborted ? new ApiError("aborted", "Stopped.") : streamError(error, watch);
-    } finally {
-        watch.stop();
+        throw asApiError(error);
     }
-    if (!ended) {
-        throw new ApiError("cut", "The connection was cut before the answer ended.");
-    }
-}
-
-/** Aborts when nothing at all, not even a heartbeat, has come for a while. */
-class SilenceWatch {
-    #abort = new AbortController();
-    #timer = 0;
-    #limit;
-
-    constructor(limitMs) {
-        this.#limit = limitMs;
-        this.heard = false; // something of the body has arrived
-        this.#start();
-    }
-
-    get signal() {
-        return this.#abort.signal;
-    }
-
-    restart() {
-        this.heard = true;
-        clearTimeout(this.#timer);
-        this.#start();
-    }
-
-    stop() {
-        clearTimeout(this.#timer);
-    }
-
-    #start() {
-        this.#timer = setTimeout(() => this.#abort.abort(), this.#limit);
-    }
-}
-
-/** AbortSignal.any, which browsers of 2023 do not have. */
-function anySignal(signals) {
-    const joined = new AbortController();
-    for (const signal of signals) {
-        if (signal.aborted) {
-            joined.abort();
-        }
-        signal.addEventListener("abort", () => joined.abort(), { once: true });
-    }
-    return joined.signal;
 }
 
 /* ------------------------------------------------------------------ errors */
-
-function streamError(error, watch) {
-    if (error instanceof ApiError) {
-        return error;
-    }
-    if (error instanceof SyntaxError || error instanceof RangeError) {
-        return new ApiError("cut", "The answer was garbled on its way.");
-    }
-    if (watch.signal.aborted) {
-        return new ApiError("cut", "The connection fell silent before the answer ended.");
-    }
-    return watch.heard
-        ? new ApiError("cut", "The connection was cut before the answer ended.")
-        : asApiError(error);
-}
 
 function asApiError(error) {
     if (error instanceof ApiError) {
@@ -203,6 +127,10 @@ async function checkOk(response) {
 
 function sessionPath(session) {
     return `/chat/sessions/${encodeURIComponent(session)}`;
+}
+
+function turnPath(turn) {
+    return `/chat/turns/${encodeURIComponent(turn)}`;
 }
 
 function query(cursor) {

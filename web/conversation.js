@@ -3,15 +3,31 @@
  *
  * A conversation goes on while another one is shown: its answer keeps arriving in its own node.
  * `page` is what it tells and asks the rest of the page, see app.js.
+ *
+ * A question has a `client_message_id`: the gateway answers it once, and shows that one turn to
+ * whoever asks with the same id again. So the page may repeat a question as it was, and must, as long
+ * as it does not know how the turn ended:
+ *   no answer, a lost connection    perhaps the turn is there: "Try again" has the same id
+ *   refused (429, 503, no token)    there is no turn yet, the id is unused: "Try again", the same id
+ *   the `error` event               the turn has ended, and its id would show that error again:
+ *                                   "Ask again" is a new question with a new id
+ *   gone (204, 410)                 the turn has ended: what is stored of it; failing that, "Ask again"
+ *   unknown (404)                   the same, but perhaps there is no turn: failing that, "Try again"
  */
 
 import { Answer, Question } from "./exchange.js";
 import { element } from "./dom.js";
+import { Follower } from "./follow.js";
+import { forgetTurn, rememberTurn } from "./running.js";
 
 export class Conversation {
     #api;
     #page;
-    #stopper = null; // the AbortController of the turn under way
+    #follower = null; // of the turn under way
+    #ended = Promise.resolve(); // when the turn under way has
+    #left = false; // nobody wants to hear of this conversation any more
+    #live = new Set(); // ids of the turns shown as they happened: not to be shown as stored, too
+    #loading = null; // the note in the place of the stored messages
     #earlier = ""; // cursor of the messages before the first one shown
 
     constructor(api, page, sessionId = "") {
@@ -25,7 +41,7 @@ export class Conversation {
     }
 
     get busy() {
-        return this.#stopper !== null;
+        return this.#follower !== null;
     }
 
     get empty() {
@@ -36,48 +52,84 @@ export class Conversation {
 
     /** Asks `message`. The caller has made sure that this is possible (page.mayAsk). */
     ask(message) {
-        const question = new Question(message);
-        const answer = new Answer(() => this.#page.grown(this));
-        this.node.append(question.node, answer.node);
-        this.firstMessage ||= message;
-        // The key makes a second try safe: the gateway then shows the turn it has instead of asking again.
-        const body = { message, client_message_id: randomId() };
+        // A reload or a lost connection is no reason to end the answer; the stop button is.
+        const body = { message, client_message_id: randomId(), on_disconnect: "continue" };
         if (this.sessionId) {
             body.session_id = this.sessionId;
         }
-        this.#run({ question, answer, body });
+        this.#run(this.#exchange(body), performance.now());
     }
 
-    /** Closes the connection; the gateway ends the turn when nobody has come back for it. */
+    /** Goes on with a turn that was under way when the page was reloaded (running.js). */
+    resume({ turn_id: turnId, body }) {
+        this.#live.add(turnId);
+        this.#run(this.#exchange(body, turnId), Number.NaN);
+    }
+
+    /** Has the gateway end the turn under way. Resolves when it has ended, after seconds at most. */
     stop() {
-        this.#stopper?.abort();
+        this.#follower?.stop();
+        return this.#ended;
     }
 
-    async #run(exchange) {
-        this.#stopper = new AbortController();
+    /** For a page that turns to another user. The turn under way goes on without it. */
+    leave() {
+        this.#left = true;
+        this.#follower?.leave();
+    }
+
+    #exchange(body, turnId = "") {
+        const question = new Question(body.message);
+        const answer = new Answer(() => this.#page.grown(this));
+        const onConnection = (connected) => answer.connected(connected);
+        const follower = new Follower(this.#api, { body, turnId, onConnection });
+        this.node.append(question.node, answer.node);
+        this.firstMessage ||= body.message;
+        return { question, answer, body, turnId, follower };
+    }
+
+    #run(exchange, askedAt) {
+        this.#follower = exchange.follower;
+        this.#ended = this.#follow(exchange, askedAt);
+    }
+
+    async #follow(exchange, askedAt) {
+        const { answer, follower } = exchange;
         this.#page.busyChanged(this);
-        exchange.answer.start(performance.now());
+        if (follower.begun) {
+            answer.resume();
+        } else {
+            answer.start(askedAt);
+        }
         this.#page.grown(this, { jump: true });
         try {
-            for await (const event of this.#api.streamTurn(exchange.body, this.#stopper.signal)) {
+            for await (const event of follower.events()) {
                 this.#show(event, exchange);
             }
+            forgetTurn(this.sessionId);
         } catch (error) {
-            this.#showFailure(error, exchange);
+            await this.#showFailure(error, exchange);
         }
-        this.#stopper = null;
+        this.#follower = null;
         this.#page.busyChanged(this);
+        if (this.#left) {
+            return;
+        }
         this.#page.grown(this);
         this.#page.turnEnded(this);
     }
 
     /** One event of the turn. Types this page does not know are for other readers. */
-    #show(event, { question, answer, body }) {
+    #show(event, exchange) {
+        const { question, answer, body } = exchange;
         const now = performance.now();
         switch (event.type) {
         case "session_id": {
             const before = this.sessionId;
             this.sessionId = event.session_id;
+            exchange.turnId = event.turn_id;
+            this.#live.add(event.turn_id);
+            rememberTurn({ session_id: event.session_id, turn_id: event.turn_id, body });
             this.#page.sessionKnown(this, before);
             break;
         }
@@ -103,29 +155,57 @@ export class Conversation {
         this.#page.grown(this);
     }
 
-    /** The gateway has ended the turn: asking once more is a new turn. */
     #showErrorEvent(event, answer, message) {
-        const retry = event.retryable && {
-            label: "Ask again",
-            onclick: () => this.#page.mayAsk(this) && this.ask(message),
-        };
-        answer.failed({ title: "No complete answer", detail: event.message, saved: event.saved }, retry);
+        const failure = { title: "No complete answer", detail: event.message, saved: event.saved };
+        answer.failed(failure, event.retryable && this.#askAgain(message));
     }
 
-    /** No `done` and no `error`: what the gateway knows is still to be learned, with the same key. */
-    #showFailure(error, exchange) {
-        if (error.kind === "aborted") {
-            exchange.answer.stopped();
+    /** No `done` and no `error`. */
+    async #showFailure(error, exchange) {
+        if (this.#left) {
             return;
         }
+        if (error.kind === "aborted") {
+            forgetTurn(this.sessionId);
+            exchange.answer.stopped();
+        } else if (error.kind === "over") {
+            await this.#showStored(error, exchange);
+        } else {
+            this.#showTryAgain(error, exchange);
+        }
+    }
+
+    /** The turn cannot be followed any more. Its answer may be among the stored messages. */
+    async #showStored(over, exchange) {
+        const isIt = (row) => row.turn_id === exchange.turnId && row.role === "assistant";
+        let stored;
+        try {
+            stored = (await this.#api.listMessages(this.sessionId, "")).rows.find(isIt);
+        } catch (error) {
+            this.#showTryAgain(error, exchange);
+            return;
+        }
+        forgetTurn(this.sessionId);
+        if (stored) {
+            exchange.question.markSaved();
+            exchange.answer.show(stored);
+        } else if (over.status === 404) { // the gateway has never heard of it, or so it says
+            this.#showTryAgain(over, exchange);
+        } else {
+            exchange.answer.failed(failureText(over), this.#askAgain(exchange.body.message));
+        }
+    }
+
+    #showTryAgain(error, exchange) {
         if (error.status === 401) {
             this.#page.unauthorized();
         }
-        const retry = {
-            label: "Try again",
-            onclick: () => this.#page.mayAsk(this) && this.#run(exchange),
-        };
-        exchange.answer.failed(failureText(error), retry);
+        const onclick = () => this.#page.mayAsk(this) && this.#run(exchange, performance.now());
+        exchange.answer.failed(failureText(error), { label: "Try again", onclick });
+    }
+
+    #askAgain(message) {
+        return { label: "Ask again", onclick: () => this.#page.mayAsk(this) && this.ask(message) };
     }
 
     /* -------------------------------------------------------------- stored messages */
@@ -133,7 +213,9 @@ export class Conversation {
     /** Shows the newest stored messages. Never rejects: a failure is shown in their place. */
     async load() {
         const note = element("p", { class: "loading", role: "status" }, "Loading…");
-        this.node.replaceChildren(note);
+        this.#loading?.remove();
+        this.#loading = note;
+        this.node.prepend(note);
         this.loadFailed = false;
         try {
             const page = await this.#api.listMessages(this.sessionId, "");
@@ -153,7 +235,8 @@ export class Conversation {
 
     #prepend({ rows, next }) {
         this.#earlier = next;
-        const nodes = rows.toReversed().map(messageNode);
+        const stored = rows.filter((row) => !this.#live.has(row.turn_id));
+        const nodes = stored.toReversed().map(messageNode);
         if (next) {
             const button = element("button", { type: "button", class: "quiet earlier" }, "Earlier messages");
             button.addEventListener("click", () => this.#loadEarlier(button));
@@ -195,6 +278,7 @@ function failureText(error) {
     const titles = {
         unreachable: "No connection",
         cut: "Connection lost",
+        over: "No complete answer",
         problem: error.status === 401 ? "Not signed in" : "Not accepted",
     };
     return { title: titles[error.kind], detail: detail.join(" ") };

@@ -19,9 +19,16 @@ const STAGES = [
     ["saved_ms", "Answer on disk"],
 ];
 
+/** Why an answer that ended in good order is not a whole one. */
+const FINISH_NOTES = {
+    length: "The answer reached its length limit.",
+    content_filter: "The model’s provider cut the answer off.",
+    stopped: "Stopped. What had arrived is kept.",
+};
+
 /** Why a stored answer is not a whole one. */
 const STATUS_NOTES = {
-    stopped: "Stopped. What had arrived is kept.",
+    stopped: FINISH_NOTES.stopped,
     cancelled: "Ended when the page went away. What had arrived is kept.",
     interrupted: "Cut short by a restart of the gateway. What had arrived is kept.",
     failed: "The model failed. What had arrived is kept.",
@@ -42,12 +49,14 @@ export class Question {
 }
 
 export class Answer {
-    #askedAt = 0;
+    #askedAt = 0; // NaN: not by this page
     #firstTokenAt = 0;
     #thinking = null; // the folded part, once there is reasoning
+    #failure = null; // the box of the last failure
     #body = element("div", { class: "markdown", "aria-live": "polite" });
     #notes = element("div", { class: "notes" });
     #foot = element("div", { class: "foot" });
+    #lost = element("span", { class: "lost", role: "status" });
     #text;
 
     constructor(onRendered) {
@@ -56,18 +65,27 @@ export class Answer {
         this.node = element("article", attributes, this.#body, this.#notes, this.#foot);
     }
 
-    /** Begins anew, also when an earlier try has left something. */
-    start(now) {
-        this.#askedAt = now;
-        this.#firstTokenAt = 0;
-        this.#thinking?.node.remove();
-        this.#thinking = null;
-        this.#text.clear();
-        this.#notes.replaceChildren();
-        this.#foot.replaceChildren();
-        this.node.classList.add("waiting", "streaming");
+    /** Begins anew, also when an earlier try has left something. `askedAt`: NaN before a reload. */
+    start(askedAt) {
+        this.#askedAt = askedAt;
+        this.#clear();
+        this.resume();
+    }
+
+    /** Goes on behind what is there. */
+    resume() {
+        this.#failure?.remove();
+        this.#lost.textContent = "";
+        this.#foot.replaceChildren(this.#lost);
+        this.node.classList.toggle("waiting", this.#firstTokenAt === 0 && this.#thinking === null);
+        this.node.classList.add("streaming");
         // Screen readers read the answer once it is whole instead of every word of it twice.
         this.#body.setAttribute("aria-busy", "true");
+    }
+
+    /** Whether the answer can arrive at the moment. */
+    connected(connected) {
+        this.#lost.textContent = connected ? "" : "Reconnecting…";
     }
 
     /* -------------------------------------------------------------- events, in order */
@@ -93,10 +111,8 @@ export class Answer {
 
     done(event, now) {
         this.#end();
-        if (event.finish_reason === "length") {
-            this.#note("The answer reached its length limit.");
-        } else if (event.finish_reason === "content_filter") {
-            this.#note("The model’s provider cut the answer off.");
+        if (Object.hasOwn(FINISH_NOTES, event.finish_reason)) {
+            this.#note(FINISH_NOTES[event.finish_reason]);
         }
         const timings = event.timings ?? {};
         const you = { total: now - this.#askedAt };
@@ -118,6 +134,7 @@ export class Answer {
             text.append(element("p", {}, "What had arrived is kept."));
         }
         box.append(text);
+        this.#failure = box;
         if (retry) {
             const button = element("button", { type: "button", class: "quiet" }, icon("again"), retry.label);
             button.addEventListener("click", retry.onclick);
@@ -133,8 +150,9 @@ export class Answer {
 
     /** A message that the gateway has stored; that it is saved goes without saying. */
     show(message) {
+        this.#clear();
         this.#text.append(message.content ?? "");
-        this.#text.flush();
+        this.#end();
         const note = STATUS_NOTES[message.status];
         if (note) {
             this.#note(note);
@@ -147,9 +165,19 @@ export class Answer {
 
     /* -------------------------------------------------------------- parts */
 
+    #clear() {
+        this.#firstTokenAt = 0;
+        this.#thinking?.node.remove();
+        this.#thinking = null;
+        this.#text.clear();
+        this.#notes.replaceChildren();
+        this.#foot.replaceChildren();
+    }
+
     #end() {
         this.#text.flush();
         this.#closeThinking(performance.now());
+        this.#lost.remove();
         this.node.classList.remove("waiting", "streaming");
         this.#body.setAttribute("aria-busy", "false");
     }
@@ -170,7 +198,9 @@ export class Answer {
     #closeThinking(now) {
         if (this.#thinking && !this.#thinking.ended) {
             this.#thinking.ended = true;
-            this.#thinking.label.textContent = `Thought for ${milliseconds(now - this.#thinking.since)}`;
+            this.#thinking.label.textContent = Number.isNaN(this.#askedAt)
+                ? "Thought" // how long, another page has seen
+                : `Thought for ${milliseconds(now - this.#thinking.since)}`;
         }
     }
 }
