@@ -212,10 +212,8 @@ static void on_called(struct sl_op *op, int status)
     struct verdict verdict = judge(attempt, status);
     report(attempt, verdict.outcome);
     note_pause(attempt, verdict.retry);
-    if (status == 0 || ask->answering == attempt) {
-        conclude(ask, status);
-    } else if (!verdict.fail_over) {
-        conclude(ask, status); /* the request itself is at fault, or we are */
+    if (status == 0 || ask->answering == attempt || !verdict.fail_over) {
+        conclude(ask, status); /* or the request itself is at fault, or we are */
     } else {
         if (other->call.op.running) {
             point_at(ask, other);

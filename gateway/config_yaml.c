@@ -208,7 +208,7 @@ static void keep_only(struct gw_config_yaml *yaml, const struct gw_config_key *k
 {
     size_t at = 0;
 
-    while (strcmp(yaml->top[at].key, key->leaf) != 0) {
+    while (yaml->top[at].key != NULL && strcmp(yaml->top[at].key, key->leaf) != 0) {
         at++;
     }
     yaml->top[0] = yaml->top[at];
