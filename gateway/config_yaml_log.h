@@ -25,7 +25,8 @@ struct gw_config_yaml_log {
 };
 
 /** A cyaml_log_fn_t with a struct gw_config_yaml_log as its context; called once per line. */
-void gw_config_yaml_log_note(cyaml_log_t level, void *ctx, const char *format, va_list args);
+void gw_config_yaml_log_note(cyaml_log_t level, void *ctx, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 /** Writes the line: what was wrong with which key of `origin`, a file or an environment variable. */
 void gw_config_yaml_log_describe(const struct gw_config_yaml_log *log, cyaml_err_t err,

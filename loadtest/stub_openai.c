@@ -94,8 +94,8 @@ static void reasoning(struct stub_reply *reply, const struct lt_buffer *text)
 static void tool_call(struct stub_reply *reply)
 {
     static const char *const deltas[] = {
-        "\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\","
-        "\"function\":{\"name\":\"get_weather\",\"arguments\":\"\"}}]",
+        ("\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\","
+         "\"function\":{\"name\":\"get_weather\",\"arguments\":\"\"}}]"),
         "\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"city\\\":\"}}]",
         "\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\" \\\"Bern\\\"}\"}}]",
     };
