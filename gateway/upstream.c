@@ -46,12 +46,13 @@ int gw_upstream_make_resolver(const struct gw_config *config,
     unsigned port;
     int err = split_url(endpoint->url, &host, &port);
 
-    if (err == 0 && gw_resolver_is_needed(host)) {
+    if (err != 0) {
+        return err;
+    }
+    if (gw_resolver_is_needed(host)) {
         err = gw_resolver_create(host, port, config->upstream.dns_refresh_s, ret_resolver);
     }
-    if (err == 0) {
-        curl_free(host);
-    }
+    curl_free(host);
     return err;
 }
 
