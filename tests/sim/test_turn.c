@@ -1,6 +1,6 @@
 /*
  * The turn machine in a simulated world: {every waiting state} x {ok, error, timeout, client gone,
- * shutdown}, plus the rules that cross states. After every case world_close checks that each operation
+ * shutdown, stop}, plus the rules that cross states. Asking the models: test_ask.c; readers: test_readers.c. After every case world_close checks that each operation
  * was finished exactly once, that the turn freed itself and that no timer was left.
  */
 #include <stdarg.h>
@@ -28,12 +28,12 @@ enum place {
 };
 
 /* What strikes it there. */
-enum strike { OK, ERROR, TIMEOUT, GONE, GONE_CONTINUE, SHUTDOWN, STRIKES };
+enum strike { OK, ERROR, TIMEOUT, GONE, GONE_CONTINUE, SHUTDOWN, STOP, STRIKES };
 
 static const char *const place_names[] = {"profile", "history", "connect",       "first token",
                                           "stream",  "save",    "save question", "save answer"};
-static const char *const strike_names[] = {"ok",   "error",         "timeout",
-                                           "gone", "gone continue", "shutdown"};
+static const char *const strike_names[] = {"ok",       "error", "timeout", "gone", "gone continue",
+                                           "shutdown", "stop"};
 
 /* Walks a turn to a place by the shortest way. */
 static void walk_to(enum place place)
@@ -66,28 +66,6 @@ static void walk_to(enum place place)
     if (place == AT_SAVE_QUESTION) {
         world_finish_save(1, 0);
     }
-}
-
-/* From any place to the end, all well. */
-static void complete(void)
-{
-    if (world.profile != NULL) {
-        world_finish_profile(0, NULL);
-    }
-    if (world.history != NULL) {
-        world_finish_history(0);
-    }
-    if (world.calls[0] != NULL) {
-        world_connect_upstream();
-        world_send_delta("!");
-        world_finish_upstream(0, "stop");
-    }
-    for (unsigned i = 0; i < WORLD_SAVES; i++) {
-        if (world.saves[i] != NULL) {
-            world_finish_save(i, 0);
-        }
-    }
-    world_run();
 }
 
 static void strike_error(enum place place)
@@ -194,6 +172,11 @@ static void run_case(enum place place, enum strike strike)
         gw_turns_end_all(&world.turns, SL_E_SHUTTING_DOWN);
         world_run();
         break;
+    case STOP:
+        gw_turn_stop(world.turn);
+        gw_turn_stop(world.turn);
+        world_run();
+        break;
     case STRIKES:
         break;
     }
@@ -202,7 +185,7 @@ static void run_case(enum place place, enum strike strike)
         world_advance_ms(3200);
     }
     int error = expected_error(place, strike);
-    complete();
+    world_complete();
     assert_int_equal(world.ends, 1);
     assert_int_equal(world.log_lines, 1);
     if (follower_stays) {
@@ -222,6 +205,9 @@ static void run_case(enum place place, enum strike strike)
         assert_int_equal(world.answer_status, STORE_STATUS_INTERRUPTED);
     } else if (error != 0 && error != SL_E_STORAGE_UNAVAILABLE) {
         assert_int_equal(world.answer_status, STORE_STATUS_FAILED);
+    } else if (strike == STOP && place < AT_SAVE_BOTH) {
+        assert_int_equal(world.answer_status, STORE_STATUS_STOPPED);
+        assert_true(world_saw(SL_EVENT_DONE, "\"finish_reason\":\"stopped\""));
     } else {
         assert_int_equal(world.answer_status, STORE_STATUS_COMPLETE);
     }
@@ -249,7 +235,7 @@ static void test_events_come_in_order(void **state)
     assert_true(world_saw(SL_EVENT_ACCEPTED, "message_id"));
     walk_to(AT_STREAM);
     assert_int_equal(world_count(SL_EVENT_TOKEN), 2);
-    complete();
+    world_complete();
     assert_true(world_saw(SL_EVENT_DONE, "\"finish_reason\":\"stop\""));
     assert_string_equal(world.answer_text, "Hello world!");
     assert_int_equal(world.appends, 1);
@@ -282,7 +268,7 @@ static void test_missing_context_is_named(void **state)
     world_finish_profile(SL_E_DATABASE_UNAVAILABLE, NULL);
     assert_true(world_saw(SL_EVENT_WARNING, "history_unavailable"));
     assert_true(world_saw(SL_EVENT_WARNING, "profile_unavailable"));
-    complete();
+    world_complete();
     assert_false(world.window_known); /* the cached history must not be replaced by a part of it */
     world_close();
 }
@@ -294,7 +280,7 @@ static void test_new_session_asks_for_no_history(void **state)
     world_start_turn("hi", false, GW_DISCONNECT_CANCEL);
     world_run();
     assert_null(world.history);
-    complete();
+    world_complete();
     assert_true(world.window_known);
     assert_int_equal(world.window_count, 0);
     world_close();
@@ -313,7 +299,7 @@ static void test_tokens_hold_off_the_silence_deadline(void **state)
     }
     assert_int_equal(world_count(SL_EVENT_ERROR), 0);
     world_advance_ms(20001);
-    complete();
+    world_complete();
     assert_true(world_saw(SL_EVENT_ERROR, "upstream_idle_timeout"));
     assert_string_equal(world.answer_text, "Hello world..........");
     world_close();
@@ -331,7 +317,7 @@ static void test_empty_deltas_reset_no_deadline(void **state)
         world_send_delta("");
     }
     world_advance_ms(1001);
-    complete();
+    world_complete();
     assert_true(world_saw(SL_EVENT_ERROR, "upstream_first_token_timeout"));
     world_close();
 }
@@ -349,7 +335,7 @@ static void test_total_deadline(void **state)
             world_send_delta(".");
         }
     }
-    complete();
+    world_complete();
     assert_true(world_saw(SL_EVENT_ERROR, "upstream_total_timeout"));
     world_close();
 }
@@ -368,7 +354,7 @@ static void test_answer_over_the_cap(void **state)
     for (int i = 0; i < 5 && world.calls[0] != NULL; i++) {
         world_send_delta(block);
     }
-    complete();
+    world_complete();
     assert_true(world_saw(SL_EVENT_ERROR, "answer_too_long"));
     assert_int_equal(world_count(SL_EVENT_TOKEN), 4); /* what fits is kept */
     world_close();
@@ -383,7 +369,7 @@ static void test_first_error_wins(void **state)
     walk_to(AT_STREAM);
     gw_turns_end_all(&world.turns, SL_E_SHUTTING_DOWN);
     world_finish_upstream(SL_E_UPSTREAM_TRUNCATED, NULL);
-    complete();
+    world_complete();
     assert_true(world_saw(SL_EVENT_ERROR, "shutting_down"));
     assert_int_equal(world.answer_status, STORE_STATUS_INTERRUPTED);
     assert_non_null(strstr(world.last_log_line, "\"term\":\"LS\""));
@@ -398,7 +384,7 @@ static void test_refused_save_asks_no_model(void **state)
     world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
     world_run();
     assert_null(world.calls[0]);
-    complete();
+    world_complete();
     assert_true(world_saw(SL_EVENT_ERROR, "overloaded"));
     assert_true(world_saw(SL_EVENT_ERROR, "\"saved\":false"));
     world_close();
@@ -417,20 +403,7 @@ static void test_nothing_is_touched_before_the_first_event(void **state)
     assert_non_null(world.profile); /* then all three at once */
     assert_non_null(world.history);
     assert_non_null(world.saves[0]);
-    complete();
-    world_close();
-}
-
-static void test_refused_upstream_ends_with_an_error(void **state)
-{
-    (void)state;
-    world_open();
-    world.upstream_start_status = SL_E_NO_MEMORY;
-    world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
-    world_run();
-    complete();
-    assert_int_equal(world_count(SL_EVENT_ERROR), 1);
-    assert_int_equal(world.answer_status, STORE_STATUS_FAILED);
+    world_complete();
     world_close();
 }
 
@@ -448,7 +421,7 @@ static void test_a_second_follower_keeps_the_turn(void **state)
     gw_feed_leave(&other, SL_E_CLIENT_GONE); /* one of two: the grace does not start */
     world_advance_ms(10000);
     world_send_delta("!");
-    complete();
+    world_complete();
     assert_int_equal(world_count(SL_EVENT_DONE), 1);
     world_close();
 }
@@ -468,7 +441,6 @@ int main(void)
         cmocka_unit_test(test_first_error_wins),
         cmocka_unit_test(test_refused_save_asks_no_model),
         cmocka_unit_test(test_nothing_is_touched_before_the_first_event),
-        cmocka_unit_test(test_refused_upstream_ends_with_an_error),
         cmocka_unit_test(test_a_second_follower_keeps_the_turn),
     };
 

@@ -103,11 +103,13 @@ void world_start_turn(const char *message, bool has_session, enum gw_on_disconne
 
     struct sl_uuid id = gw_turns_new_id(&world.turns);
     uint32_t ticket;
-    struct gw_turn *turn;
     assert_true(gw_user_turns_enter(world.user_turns, user.id, user.id_len, 16, &ticket));
-    assert_int_equal(
-        gw_turn_start(&world.turns, &id, &user, &request, ticket, "req-1", world.now_us, &turn), 0);
-    world.feed = gw_turn_feed(turn);
+    assert_int_equal(gw_turn_start(&world.turns, &id, &user, &request, ticket, "req-1",
+                                   world.now_us, &world.turn),
+                     0);
+    world.feed = gw_turn_feed(world.turn);
+    world.follower_offset = 0;
+    world.events_count = 0;
     world.follower.wake = on_wake;
     gw_feed_follow(world.feed, &world.follower);
     on_wake(&world.follower); /* a subscriber sends what is there when it starts */
@@ -321,9 +323,14 @@ void world_finish_save(unsigned which, int status)
 
 void world_connect_upstream(void)
 {
-    assert_non_null(world.calls[0]);
-    world.calls[0]->connected = true;
-    world.calls[0]->connected_us = world.now_us;
+    world_connect_call(0);
+}
+
+void world_connect_call(unsigned which)
+{
+    assert_non_null(world.calls[which]);
+    world.calls[which]->connected = true;
+    world.calls[which]->connected_us = world.now_us;
     world_run();
 }
 
@@ -361,6 +368,30 @@ void world_finish_call(unsigned which, int status, const char *finish_reason)
         (void)snprintf(call->finish_reason, sizeof(call->finish_reason), "%s", finish_reason);
     }
     sl_op_finish(&call->op, status);
+    world_run();
+}
+
+void world_complete(void)
+{
+    world_run();
+    if (world.profile != NULL) {
+        world_finish_profile(0, NULL);
+    }
+    if (world.history != NULL) {
+        world_finish_history(0);
+    }
+    for (unsigned i = 0; i < WORLD_CALLS; i++) {
+        if (world.calls[i] != NULL) {
+            world_connect_call(i);
+            world_send_delta_from(i, "!");
+            world_finish_call(i, 0, "stop");
+        }
+    }
+    for (unsigned i = 0; i < WORLD_SAVES; i++) {
+        if (world.saves[i] != NULL) {
+            world_finish_save(i, 0);
+        }
+    }
     world_run();
 }
 

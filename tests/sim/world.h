@@ -24,7 +24,8 @@ struct world {
     struct gw_upstream_config upstream_configs[WORLD_UPSTREAMS];
     struct gw_upstreams upstreams;
     struct gw_upstreams_shared shared;
-    struct gw_feed *feed; /* of the turn, as long as it runs */
+    struct gw_turn *turn; /* the one that was started last, as long as it is there */
+    struct gw_feed *feed;
     /* what the turn has asked for; NULL: not under way */
     struct store_read *profile, *history;
     struct store_save *saves[WORLD_SAVES]; /* the question, the answer */
@@ -39,7 +40,7 @@ struct world {
     bool window_known;
     /* what the next start functions return */
     int save_start_status, upstream_start_status;
-    /* the follower's view */
+    /* the follower's view of that turn */
     struct gw_follower follower;
     size_t follower_offset;
     struct {
@@ -56,7 +57,7 @@ extern struct world world;
 void world_open(void);
 /** One more upstream than the one that there is; its index is the number of those before it. */
 void world_add_upstream(const char *name, unsigned priority);
-/** Starts a turn and follows it. */
+/** Starts a turn and follows it; one that was followed before has been left or has ended. */
 void world_start_turn(const char *message, bool has_session, enum gw_on_disconnect on_disconnect);
 /** Runs the loop until nothing is queued. */
 void world_run(void);
@@ -72,8 +73,11 @@ void world_connect_upstream(void);
 void world_send_delta(const char *content);
 void world_finish_upstream(int status, const char *finish_reason);
 /** The same for one of several calls. */
+void world_connect_call(unsigned which);
 void world_send_delta_from(unsigned which, const char *content);
 void world_finish_call(unsigned which, int status, const char *finish_reason);
+/** From any place to the end: whoever is waited for does well. */
+void world_complete(void);
 
 /** True when the follower has seen an event of this type (with `text` in its payload, unless NULL). */
 bool world_saw(enum sl_event_type type, const char *text);
