@@ -610,7 +610,8 @@ static void publish(struct gw_turn *turn)
     gw_feed_publish(&turn->feed);
 }
 
-/* A reader that was cut because it was slow has not said that it does not want the answer. */
+/* The last one to leave decides: one that was cut because it was slow has not said that it does not want
+ * the answer. */
 static void on_left(struct gw_feed *feed, int reason)
 {
     struct gw_turn *turn = SL_CONTAINER_OF(feed, struct gw_turn, feed);
@@ -619,11 +620,11 @@ static void on_left(struct gw_feed *feed, int reason)
         sl_loop_defer(turn->turns->loop, &turn->tick); /* to free itself, if its time is over */
         return;
     }
-    if (reason != SL_E_CLIENT_GONE || !sl_list_is_empty(&feed->followers) ||
-        turn->state >= GW_TURN_SAVE || turn->request.on_disconnect == GW_DISCONNECT_CONTINUE) {
+    if (!sl_list_is_empty(&feed->followers) || turn->state >= GW_TURN_SAVE ||
+        turn->request.on_disconnect == GW_DISCONNECT_CONTINUE) {
         return;
     }
-    turn->gone_us = sl_loop_now_us(turn->turns->loop);
+    turn->gone_us = reason == SL_E_CLIENT_GONE ? sl_loop_now_us(turn->turns->loop) : 0;
     arm_deadline(turn);
 }
 

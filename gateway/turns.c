@@ -38,8 +38,8 @@ void gw_turns_finish(struct gw_turns *turns)
     struct sl_link *first;
 
     turns->is_closing = true;
-    while ((first = sl_list_first(&turns->kept)) != NULL) {
-        gw_turn_destroy(SL_CONTAINER_OF(first, struct gw_turn, kept_link));
+    while ((first = sl_list_first(&turns->all)) != NULL) {
+        gw_turn_destroy(SL_CONTAINER_OF(first, struct gw_turn, link));
     }
     sl_loop_disarm(turns->loop, &turns->expiry);
     gw_claims_finish(&turns->claims);

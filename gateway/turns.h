@@ -56,7 +56,7 @@ struct gw_turns {
 
 void gw_turns_init(struct gw_turns *turns);
 
-/** Frees the turns that are kept. None runs any more, none is followed. */
+/** Frees the turns that are still here. None runs any more, none is followed. */
 void gw_turns_finish(struct gw_turns *turns);
 
 /** Ends every running turn with `reason`; their answers are saved as interrupted. */
