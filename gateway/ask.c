@@ -37,6 +37,7 @@ struct verdict {
     enum gw_breaker_outcome outcome;
 };
 
+static void call_alone(struct gw_ask *ask, size_t upstream);
 static void call(struct gw_ask *ask, struct gw_ask_attempt *attempt, size_t upstream);
 static size_t choose(const struct gw_ask *ask);
 static enum gw_canary canary_for(const struct gw_upstream_config *upstream,
@@ -48,6 +49,7 @@ static bool plan_retry(struct gw_ask *ask);
 static void retry(struct gw_ask *ask);
 static void plan_hedge(struct gw_ask *ask);
 static void hedge(struct gw_ask *ask);
+static size_t choose_for_hedge(const struct gw_ask *ask);
 static struct verdict judge(const struct gw_ask_attempt *attempt, int status);
 static void report(struct gw_ask_attempt *attempt, enum gw_breaker_outcome outcome);
 static void note_pause(struct gw_ask_attempt *attempt, bool may_retry);
@@ -77,8 +79,7 @@ int gw_ask_start(struct gw_ask *ask)
     if (upstream == SIZE_MAX) {
         conclude(ask, SL_E_UPSTREAM_UNAVAILABLE);
     } else {
-        call(ask, &ask->attempts[0], upstream);
-        plan_hedge(ask);
+        call_alone(ask, upstream);
     }
     arm(ask);
     return 0;
@@ -121,30 +122,38 @@ static enum gw_canary canary_for(const struct gw_upstream_config *upstream,
                : GW_CANARY_PASSES;
 }
 
+/* Nothing else is under way: a hedge, if there will be one, waits for this call's first token. */
+static void call_alone(struct gw_ask *ask, size_t upstream)
+{
+    call(ask, &ask->attempts[0], upstream);
+    plan_hedge(ask);
+}
+
 /* Sends the request; what fails at once is treated like what fails later. */
 static void call(struct gw_ask *ask, struct gw_ask_attempt *attempt, size_t upstream)
 {
     struct gw_upstreams *upstreams = ask->upstreams;
     const struct gw_upstream_config *chosen = &upstreams->config->upstreams[upstream];
     const char *model = gw_config_upstream_model(chosen, upstreams->config, ask->model);
+    uint64_t now_us = sl_loop_now_us(upstreams->loop);
     struct sl_buffer body;
+    uint32_t ticket;
 
+    ask->tried |= 1U << upstream;
+    /* another loop may have taken the one probe meanwhile: then this one is simply not asked */
+    if (!gw_breaker_admit(&upstreams->shared->of[upstream].breaker, now_us, &ticket)) {
+        after_failure(ask, ask->error != 0 ? ask->error : SL_E_UPSTREAM_UNAVAILABLE);
+        return;
+    }
     *attempt = (struct gw_ask_attempt){
         .ask = ask,
         .call = {.op.done = on_called, .events = &events},
         .upstream = upstream,
-        .started_us = sl_loop_now_us(upstreams->loop),
+        .started_us = now_us,
+        .ticket = ticket,
     };
-    ask->tried |= 1U << upstream;
     point_at(ask, attempt);
     ask->prompt.model = (struct store_text){model, strlen(model)};
-    /* another loop may have taken the one probe meanwhile: then this one is simply not asked */
-    if (!gw_breaker_admit(&upstreams->shared->of[upstream].breaker, attempt->started_us,
-                          &attempt->ticket)) {
-        attempt->reported = true;
-        after_failure(ask, ask->error != 0 ? ask->error : SL_E_UPSTREAM_UNAVAILABLE);
-        return;
-    }
     atomic_fetch_add_explicit(&upstreams->shared->of[upstream].requests, 1, memory_order_relaxed);
     sl_buffer_init(&body, GW_PROMPT_MAX_BYTES);
     int err = upstreams->of[upstream].provider->build(&ask->prompt, &body, &ask->history_used,
@@ -153,8 +162,13 @@ static void call(struct gw_ask *ask, struct gw_ask_attempt *attempt, size_t upst
         err = gw_upstream_start(upstreams->of[upstream].endpoint, &attempt->call, &body);
     }
     sl_buffer_dispose(&body);
-    if (err != 0) {
-        report(attempt, GW_BREAKER_UNKNOWN);
+    if (err == 0) {
+        return;
+    }
+    report(attempt, GW_BREAKER_UNKNOWN);
+    if (other_of(ask, attempt)->call.op.running) {
+        point_at(ask, other_of(ask, attempt)); /* without its hedge, then */
+    } else {
         conclude(ask, err);
     }
 }
@@ -184,7 +198,7 @@ static int on_delta(struct gw_upstream_call *call, const struct gw_delta *delta)
                 attempt,
                 GW_BREAKER_SUCCESS); /* an answer may last; the others need not wait for its end */
         }
-        if (ask->is_hedged && attempt == &ask->attempts[ask->hedge]) {
+        if (attempt == &ask->attempts[1]) {
             sl_counter_add(&ask->upstreams->stats->upstream_hedges_won, 1);
         }
     }
@@ -198,6 +212,7 @@ static void on_called(struct sl_op *op, int status)
     struct gw_ask_attempt *attempt = SL_CONTAINER_OF(op, struct gw_ask_attempt, call.op);
     struct gw_ask *ask = attempt->ask;
     const struct gw_ask_attempt *other = other_of(ask, attempt);
+    bool is_alone = !other->call.op.running;
 
     if (attempt->connect_expired && status == SL_E_CANCELLED) {
         status = SL_E_UPSTREAM_CONNECT_TIMEOUT;
@@ -212,10 +227,10 @@ static void on_called(struct sl_op *op, int status)
     struct verdict verdict = judge(attempt, status);
     report(attempt, verdict.outcome);
     note_pause(attempt, verdict.retry);
-    if (status == 0 || ask->answering == attempt || !verdict.fail_over) {
+    if (status == 0 || ask->answering == attempt || (!verdict.fail_over && is_alone)) {
         conclude(ask, status); /* or the request itself is at fault, or we are */
     } else {
-        if (other->call.op.running) {
+        if (!is_alone) {
             point_at(ask, other);
         }
         after_failure(ask, status);
@@ -303,7 +318,7 @@ static void after_failure(struct gw_ask *ask, int status)
     if (upstream != SIZE_MAX) {
         ask->failovers++;
         sl_counter_add(&ask->upstreams->stats->upstream_failovers, 1);
-        call(ask, &ask->attempts[0], upstream);
+        call_alone(ask, upstream);
     } else if (!plan_retry(ask)) {
         conclude(ask, status);
     }
@@ -341,16 +356,19 @@ static void retry(struct gw_ask *ask)
     ask->retried |= 1U << ask->retry_upstream;
     ask->retries++;
     sl_counter_add(&ask->upstreams->stats->upstream_retries, 1);
-    call(ask, &ask->attempts[0], ask->retry_upstream);
+    call_alone(ask, ask->retry_upstream);
 }
 
+/* The call at hand is late when its first token takes longer than that upstream's usually do. */
 static void plan_hedge(struct gw_ask *ask)
 {
     struct gw_upstreams *upstreams = ask->upstreams;
-    struct gw_ask_attempt *first = &ask->attempts[0];
+    const struct gw_ask_attempt *first = &ask->attempts[0];
     uint64_t late_us;
 
-    if (upstreams->config->upstream.hedge_percent > 0 && first->call.op.running &&
+    ask->hedge_due_us = 0;
+    if (upstreams->config->upstream.hedge_percent > 0 && !ask->is_hedged &&
+        first->call.op.running &&
         gw_recent_times_quantile(&upstreams->of[first->upstream].first_tokens, first->started_us,
                                  0.95, &late_us)) {
         ask->hedge_due_us = first->started_us + late_us;
@@ -361,17 +379,30 @@ static void plan_hedge(struct gw_ask *ask)
 static void hedge(struct gw_ask *ask)
 {
     ask->hedge_due_us = 0;
-    size_t first = ask->attempts[0].call.op.running ? 0 : 1;
-    if (ask->answering != NULL || !ask->attempts[first].call.op.running ||
-        !gw_retry_budget_take(&ask->upstreams->hedges)) {
+    if (ask->answering != NULL || !ask->attempts[0].call.op.running) {
         return;
     }
-    size_t upstream = choose(ask);
+    size_t upstream = choose_for_hedge(ask);
+    if (upstream == SIZE_MAX || !gw_retry_budget_take(&ask->upstreams->hedges)) {
+        return;
+    }
     ask->is_hedged = true;
-    ask->hedge = 1 - first;
     sl_counter_add(&ask->upstreams->stats->upstream_hedges, 1);
-    call(ask, &ask->attempts[ask->hedge],
-         upstream != SIZE_MAX ? upstream : ask->attempts[first].upstream);
+    call(ask, &ask->attempts[1], upstream);
+}
+
+/* Nobody needs a hedge: it goes to no upstream that asked for a pause, or that is being probed. */
+static size_t choose_for_hedge(const struct gw_ask *ask)
+{
+    const struct gw_upstreams *upstreams = ask->upstreams;
+    uint64_t now_us = sl_loop_now_us(upstreams->loop);
+    size_t upstream = choose(ask);
+
+    if (upstream == SIZE_MAX || upstreams->shared->of[upstream].resting_until_us > now_us) {
+        upstream = ask->attempts[0].upstream;
+    }
+    return gw_breaker_is_usable(&upstreams->shared->of[upstream].breaker, now_us) ? upstream
+                                                                                  : SIZE_MAX;
 }
 
 /* ---------------------------------------------------------------- time */

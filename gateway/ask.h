@@ -47,14 +47,14 @@ struct gw_ask {
     unsigned retries, failovers;
     bool is_hedged;
     /* private */
-    struct gw_ask_attempt attempts[GW_ASK_CALLS];
-    struct gw_ask_attempt *answering;   /* the one that has sent the first delta */
-    uint32_t tried, retried, may_retry; /* one bit per upstream */
+    struct gw_ask_attempt attempts[GW_ASK_CALLS]; /* the second one is the hedge's */
+    struct gw_ask_attempt *answering;             /* the one that has sent the first delta */
+    uint32_t tried, retried, may_retry;           /* one bit per upstream */
     uint64_t retry_from_us[GW_UPSTREAMS_MAX];
     uint64_t retry_due_us, hedge_due_us; /* 0: not planned */
-    size_t retry_upstream, hedge;        /* hedge: which of the attempts, when there is one */
-    int error;                           /* of the last call that failed */
-    int end_reason;                      /* why the caller does not want it any more; 0: it does */
+    size_t retry_upstream;
+    int error;      /* of the last call that failed */
+    int end_reason; /* why the caller does not want it any more; 0: it does */
     bool is_over;
     int status;
     struct sl_timer timer;
