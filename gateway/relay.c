@@ -8,8 +8,8 @@
  *   freed <---
  *
  * Messages of one sender arrive in order, so no batch is on its way any more when the farewell is back.
- * Failure modes: there is no such turn; memory that cannot be had aborts, but for batches (their size is
- * the model's): then the copy ends with an error, as if the connection had been cut.
+ * Failure modes: there is no such turn; memory that cannot be had aborts (upstream.answer_max_bytes limits
+ * what a batch can take).
  * Thread: marked per function. Ownership: the asking loop owns the copy, the turn's loop the source.
  */
 #include "relay.h"
@@ -142,13 +142,14 @@ static void on_visited(struct gw_errand *errand)
         }
         return;
     }
+    gw_turns_go_away(copy->turns); /* the copy itself, until it is freed */
     memcpy(copy->feed.session_id, copy->session_id, sizeof(copy->session_id));
+    copy->reason = SL_E_CLIENT_GONE; /* unless a follower comes and leaves for another one */
     if (relay != NULL) {
         relay->feed = &copy->feed;
         sl_op_finish(&relay->op, 0);
     }
     if (sl_list_is_empty(&copy->feed.followers)) {
-        copy->reason = SL_E_CLIENT_GONE;
         sl_loop_defer(copy->turns->loop, &copy->depart);
     }
 }
@@ -270,7 +271,10 @@ static void say_farewell(struct gw_errand *errand)
 
 static void on_farewell_said(struct gw_errand *errand)
 {
+    struct gw_turns *turns = errand->from;
+
     destroy(SL_CONTAINER_OF(errand, struct copy, farewell));
+    gw_turns_come_back(turns);
 }
 
 static void destroy(struct copy *copy)
