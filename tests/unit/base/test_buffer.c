@@ -117,6 +117,33 @@ static void test_reserve(void **state)
     sl_buffer_dispose(&buffer);
 }
 
+static void test_trim(void **state)
+{
+    struct sl_buffer buffer;
+
+    (void)state;
+    sl_buffer_init(&buffer, 4096);
+    sl_buffer_trim(&buffer); /* nothing to give back */
+    assert_null(buffer.base);
+    assert_int_equal(sl_buffer_append_str(&buffer, "abcdefg"), 0);
+    assert_true(buffer.capacity > 7);
+    sl_buffer_trim(&buffer);
+    assert_int_equal(buffer.capacity, 7);
+    sl_buffer_trim(&buffer);
+    expect(&buffer, "abcdefg");
+    assert_int_equal(sl_buffer_append_str(&buffer, "hijk"),
+                     0); /* it still grows, up to its maximum */
+    expect(&buffer, "abcdefghijk");
+    assert_null(sl_buffer_reserve(&buffer, 4096));
+    sl_buffer_clear(&buffer);
+    sl_buffer_trim(&buffer);
+    assert_null(buffer.base);
+    assert_int_equal(buffer.capacity, 0);
+    assert_int_equal(sl_buffer_append_str(&buffer, "again"), 0);
+    expect(&buffer, "again");
+    sl_buffer_dispose(&buffer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +152,7 @@ int main(void)
         cmocka_unit_test(test_maximum),
         cmocka_unit_test(test_growth_keeps_the_bytes),
         cmocka_unit_test(test_reserve),
+        cmocka_unit_test(test_trim),
     };
 
     return cmocka_run_group_tests_name("buffer", tests, NULL, NULL);
