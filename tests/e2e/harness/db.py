@@ -53,6 +53,19 @@ class Database:
         assert len(rows) == count, rows
         return rows
 
+    def await_turns(self, users, timeout=20):
+        """{user: (question, answer)}, once every one of these users has exactly one turn."""
+
+        def found():
+            rows = self.query("select * from chat_messages where user_id = any(%s) order by created_at", users)
+            return len(rows) >= 2 * len(users) and rows
+
+        turns = {}
+        for row in wait_until(found, timeout, f"{len(users)} turns"):
+            turns.setdefault(row["user_id"], []).append(row)
+        assert all(len(turn) == 2 for turn in turns.values()), turns
+        return turns
+
     def sessions(self, user):
         return self.query("select s.*, id::text as id from chat_sessions s where user_id = %s order by created_at", user)
 

@@ -25,7 +25,10 @@ _SUPPRESSIONS = os.path.join(os.path.dirname(__file__), "..")
 
 
 def environment(settings):
-    """`{"chat.heartbeat_s": 1}` as SLUICE_CHAT_HEARTBEAT_S=1, without the caller's own SLUICE_..."""
+    """`{"chat.heartbeat_s": 1}` as SLUICE_CHAT_HEARTBEAT_S=1, without the caller's own SLUICE_...
+
+    A list (`upstreams`) becomes JSON.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
     env["ASAN_OPTIONS"] = "detect_leaks=1:exitcode=99:detect_stack_use_after_return=1"
     env["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=1:exitcode=99"
@@ -37,7 +40,8 @@ def environment(settings):
             env[f"{tool.upper()}_OPTIONS"] = ":".join(filter(None, [env.get(f"{tool.upper()}_OPTIONS"), options]))
     for key, value in settings.items():
         if value is not None:
-            env["SLUICE_" + key.upper().replace(".", "_")] = str(value)
+            text = json.dumps(value) if isinstance(value, (bool, list)) else str(value)
+            env["SLUICE_" + key.upper().replace(".", "_")] = text
     return env
 
 
@@ -48,11 +52,11 @@ def _with_preload(env, preload):
     return env
 
 
-def run_once(arguments, settings, timeout=60):
-    """Runs the binary to its end: --check-config, migrate."""
+def run_once(arguments, settings, timeout=60, env=None):
+    """Runs the binary to its end: --check-config, migrate. `env`: more of its environment."""
     return subprocess.run(
         [BINARY, *arguments],
-        env=environment(settings),
+        env={**environment(settings), **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -68,8 +72,11 @@ def migrate(database_url):
 
 
 class Gateway:
-    def __init__(self, settings, *, limits=(), arguments=(), preload=None):
-        """`preload`: {"LD_PRELOAD": ..., ...} for a shim between the gateway and the system."""
+    def __init__(self, settings, *, limits=(), arguments=(), preload=None, env=None, within=()):
+        """`preload`: {"LD_PRELOAD": ..., ...} for a shim between the gateway and the system.
+
+        `env`: more of its environment. `within`: the command, such as unshare, that becomes the gateway.
+        """
         self.folder = tempfile.mkdtemp(prefix="sluice-gw.", dir="/tmp")
         self.settings = {
             "listen": "127.0.0.1:0",
@@ -81,9 +88,9 @@ class Gateway:
         self.lines = []  # of the log, as text
         self.exit_code = None
         self.process = spawn(
-            [BINARY, *arguments],
+            [*within, BINARY, *arguments],
             limits=limits,
-            env=_with_preload(environment(self.settings), preload),
+            env={**_with_preload(environment(self.settings), preload), **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -122,6 +129,17 @@ class Gateway:
         wait_until(lambda: self.events("turn", turn_id=turn_id), what="the turn's log line")
         (line,) = self.events("turn", turn_id=turn_id)
         return line
+
+    def turn_lines(self, turns):
+        """The log lines of many turns, in their order."""
+        wanted = {turn.turn_id for turn in turns}
+
+        def lines():
+            found = {line["turn_id"]: line for line in self.events("turn") if line["turn_id"] in wanted}
+            return len(found) == len(wanted) and found
+
+        found = wait_until(lines, what="the turns' log lines")
+        return [found[turn.turn_id] for turn in turns]
 
     # ---- talking to it
 

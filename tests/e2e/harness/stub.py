@@ -1,5 +1,6 @@
 """The scripted model server (loadtest/README.md has its directives)."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -8,6 +9,8 @@ import urllib.request
 
 from .process import spawn
 from .wait import wait_until
+
+_number = itertools.count(1)
 
 
 def say(directive="", text="hello"):
@@ -18,6 +21,11 @@ def say(directive="", text="hello"):
 def answer(tokens):
     """What the stub says to `tokens=N`."""
     return " ".join(f"tok{i}" for i in range(tokens))
+
+
+def once(directive, times=1):
+    """The same, which strikes the first `times` requests only, whatever else was asked before."""
+    return f"{directive} times={times} id={next(_number)}"
 
 
 class Stub:
@@ -50,6 +58,9 @@ class Stub:
 
     def reset(self):
         self._get("/reset", "POST")
+
+    def requests(self):
+        return self.stats()["requests"]
 
     def await_idle(self, timeout=10):
         wait_until(lambda: self.stats()["active_streams"] == 0, timeout, "no model stream runs")
