@@ -91,6 +91,7 @@ int gw_upstream_start(struct gw_upstream *upstream, struct gw_upstream_call *cal
     (void)curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDS, transfer->request.base);
     (void)curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDSIZE_LARGE,
                            (curl_off_t)transfer->request.len);
+    (void)curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, 0L);
     call->transfer = transfer;
     sl_op_start(&call->op);
     int err = set_addresses(transfer);
@@ -158,6 +159,10 @@ static int on_connected(void *context, char *peer, char *local, int peer_port, i
     struct gw_transfer *transfer = context;
 
     (void)peer, (void)local, (void)peer_port, (void)local_port;
+    /* libcurl repeats by itself what a kept connection swallowed, but would take the next kept one, up to
+     * five times over: those have most likely died with it, and a request that kills its server must not
+     * kill it six times */
+    (void)curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, 1L);
     if (transfer->call != NULL) {
         transfer->call->connected = true;
         transfer->call->connected_us = sl_loop_now_us(transfer->upstream->loop);
