@@ -252,7 +252,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *context)
     struct gw_transfer *transfer = context;
     size_t len = size * count;
 
-    if (transfer->call == NULL) {
+    if (transfer->call == NULL || transfer->complete) {
         return len; /* the tail of a finished answer */
     }
     switch (transfer->kind) {
@@ -287,8 +287,8 @@ static int on_event(void *context, const struct gw_sse_event *event)
     struct gw_transfer *transfer = context;
     struct gw_delta delta;
 
-    if (transfer->complete && transfer->call == NULL) {
-        return 0;
+    if (transfer->complete) {
+        return 0; /* whatever a server says behind the end */
     }
     int err = gw_provider_stream_event(&transfer->stream, event, &delta);
     return err != 0 ? err : deliver(transfer, &delta);
@@ -369,6 +369,9 @@ static int judge_status(long status)
     if (status == 429) {
         return SL_E_UPSTREAM_RATE_LIMITED;
     }
+    if (status < 400) {
+        return SL_E_UPSTREAM_MALFORMED; /* a redirect, which is not followed; no content */
+    }
     return status >= 500 || status == 408 ? SL_E_UPSTREAM_FAILED : SL_E_UPSTREAM_REJECTED;
 }
 
@@ -385,6 +388,9 @@ static int judge_result(CURLcode result, const struct gw_transfer *transfer)
         return SL_E_UPSTREAM_UNREACHABLE;
     case CURLE_OPERATION_TIMEDOUT:
         return SL_E_UPSTREAM_CONNECT_TIMEOUT;
+    case CURLE_UNSUPPORTED_PROTOCOL: /* as libcurl calls an answer without a status line */
+    case CURLE_WEIRD_SERVER_REPLY:
+        return SL_E_UPSTREAM_MALFORMED;
     case CURLE_OUT_OF_MEMORY:
         return SL_E_NO_MEMORY;
     default:

@@ -31,7 +31,7 @@ struct gw_transfer {
     struct sl_buffer request, plain;
     struct gw_sse_parser parser;
     struct gw_provider_stream stream;
-    bool complete;        /* a finish reason or the end marker was seen */
+    bool complete;        /* the end marker was seen: what follows means nothing */
     bool address_refused; /* the host's address is private, and that was not allowed */
     int stop;             /* why our callbacks refused to go on; 0: they did not */
 };

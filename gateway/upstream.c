@@ -136,7 +136,8 @@ static int build_headers(struct gw_upstream *upstream, const struct gw_upstream_
 {
     static const char *const fixed[] = {
         "Content-Type: application/json", "Accept: text/event-stream",
-        "Expect:", /* a 100-continue round trip would cost milliseconds */
+        "Accept-Encoding: identity", /* an absent header allows every coding */
+        "Expect:",                   /* a 100-continue round trip would cost milliseconds */
     };
     struct sl_buffer text;
     int err = 0;
