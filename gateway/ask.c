@@ -224,6 +224,7 @@ static void on_called(struct sl_op *op, int status)
         finish_when_quiet(ask);
         return;
     }
+    point_at(ask, attempt); /* an answer without text has chosen no call by a delta */
     struct verdict verdict = judge(attempt, status);
     report(attempt, verdict.outcome);
     note_pause(attempt, verdict.retry);
@@ -256,9 +257,11 @@ static struct verdict judge(const struct gw_ask_attempt *attempt, int status)
             .retry = !call->is_spent, .fail_over = true, .outcome = GW_BREAKER_SUCCESS};
     case SL_E_UPSTREAM_REJECTED: {
         /* key, account, path: another upstream has its own. Else the request is at fault everywhere */
-        bool is_ours = call->http_status >= 401 && call->http_status <= 404;
-        return (struct verdict){.fail_over = is_ours,
-                                .outcome = is_ours ? GW_BREAKER_FAILURE : GW_BREAKER_SUCCESS};
+        bool may_differ = call->http_status >= 401 && call->http_status <= 404;
+        /* a question that is forbidden or a model that is missing takes the upstream from nobody else */
+        bool is_locked = call->http_status == 401 || call->http_status == 402;
+        return (struct verdict){.fail_over = may_differ,
+                                .outcome = is_locked ? GW_BREAKER_FAILURE : GW_BREAKER_SUCCESS};
     }
     case 0:
     case SL_E_ANSWER_TOO_LONG:
