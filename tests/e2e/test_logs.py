@@ -10,7 +10,12 @@ from harness.gateway import STREAM
 from harness.stub import say
 from harness.tokens import SECRET, mint
 
-SETTINGS = {"upstream.idle_timeout_ms": 500, "upstream.first_token_timeout_ms": 1000, "log": "debug"}
+SETTINGS = {
+    "upstream.idle_timeout_ms": 500,
+    "upstream.first_token_timeout_ms": 1000,
+    "upstream.breaker_failures": 0,  # one failure after another, on purpose
+    "log": "debug",
+}
 
 
 def test_the_line_of_a_good_turn(gateway, user):
