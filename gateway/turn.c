@@ -377,6 +377,7 @@ static void finish(struct gw_turn *turn)
     if (!turn->saved && (turn->error == 0 || turn->error == SL_E_STOPPED)) {
         turn->error = SL_E_STORAGE_UNAVAILABLE;
         turn->error_state = GW_TURN_SAVE;
+        turn->status = STORE_STATUS_FAILED; /* for the figures: the client was told so */
     }
     if (turn->error == 0 || turn->error == SL_E_STOPPED) {
         gw_turn_say_done(turn);
