@@ -335,13 +335,9 @@ static bool plan_retry(struct gw_ask *ask)
 
     for (size_t i = 0; i < upstreams->config->upstreams_count; i++) {
         bool is_open = (ask->may_retry & ~ask->retried) >> i & 1;
-        uint64_t from_us = ask->retry_from_us[i],
-                 rests_until_us = upstreams->shared->of[i].resting_until_us;
-        from_us =
-            rests_until_us > from_us ? rests_until_us : from_us; /* another turn was told so */
-        if (is_open && from_us < due_us &&
+        if (is_open && ask->retry_from_us[i] < due_us &&
             gw_breaker_is_usable(&upstreams->shared->of[i].breaker, now_us)) {
-            due_us = from_us;
+            due_us = ask->retry_from_us[i];
             ask->retry_upstream = i;
         }
     }

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "errand.h"
+#include "sluice/hash.h"
 #include "turns.h"
 
 /* A key that is taken, in the table of its loop. */
@@ -211,16 +212,10 @@ static struct entry *find(struct gw_claims *claims, const struct errand *errand)
     return NULL;
 }
 
-/* FNV-1a over both: keys of one user that collide slow down only that user's look-ups. */
+/* Over both: keys of one user that collide slow down only that user's look-ups. */
 static uint64_t hash_of(const struct gw_user *user, const char *key)
 {
-    uint64_t hash = 14695981039346656037ULL;
+    uint64_t hash = sl_hash_add(SL_HASH_START, user->id, user->id_len);
 
-    for (size_t i = 0; i < user->id_len; i++) {
-        hash = (hash ^ (unsigned char)user->id[i]) * 1099511628211ULL;
-    }
-    for (; *key != '\0'; key++) {
-        hash = (hash ^ (unsigned char)*key) * 1099511628211ULL;
-    }
-    return hash;
+    return sl_hash_mix(sl_hash_add(hash, key, strlen(key)));
 }

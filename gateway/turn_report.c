@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "config.h"
+#include "sluice/hash.h"
 #include "sluice/text.h"
 #include "stats.h"
 #include "turn_state.h"
@@ -142,15 +143,10 @@ static const char *source_name(const struct store_read *read, int status)
     return status != 0 ? "failed" : names[read->source];
 }
 
-/* Tells users apart in the log without naming them. FNV-1a, 64 bits. */
+/* Tells users apart in the log without naming them. */
 static uint64_t user_hash(const struct gw_user *user)
 {
-    uint64_t hash = 14695981039346656037ULL;
-
-    for (size_t i = 0; i < user->id_len; i++) {
-        hash = (hash ^ (unsigned char)user->id[i]) * 1099511628211ULL;
-    }
-    return hash;
+    return sl_hash_mix(sl_hash_add(SL_HASH_START, user->id, user->id_len));
 }
 
 void gw_turn_trace(const struct gw_turn *turn, enum gw_turn_state next)

@@ -22,6 +22,7 @@
 #include "chat_route.h"
 #include "relay.h"
 #include "reply.h"
+#include "sluice/hash.h"
 #include "turn.h"
 
 enum { ROUNDS_MAX = 3 };
@@ -152,7 +153,7 @@ static uint64_t hash_of(const struct gw_chat_request *question)
         unsigned max_tokens;
         bool use_rag;
     } rest;
-    uint64_t hash = 14695981039346656037ULL;
+    uint64_t hash = SL_HASH_START;
 
     memset(&rest, 0, sizeof(rest)); /* padding, too */
     rest.session = question->has_session ? question->session : (struct sl_uuid){{0}};
@@ -168,11 +169,9 @@ static uint64_t hash_of(const struct gw_chat_request *question)
         {question->message, question->message_len},
     };
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        for (size_t at = 0; at < parts[i].len; at++) {
-            hash = (hash ^ ((const unsigned char *)parts[i].base)[at]) * 1099511628211ULL;
-        }
+        hash = sl_hash_add(hash, parts[i].base, parts[i].len);
     }
-    return hash;
+    return sl_hash_mix(hash);
 }
 
 /* ---------------------------------------------------------------- FIND */

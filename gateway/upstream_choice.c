@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "user_hash.h"
+#include "sluice/hash.h"
 
 static bool is_left(const struct gw_candidate *candidate);
 static int compare_ranks(const struct gw_candidate *a, const struct gw_candidate *b);
@@ -14,8 +14,8 @@ static int compare_ranks(const struct gw_candidate *a, const struct gw_candidate
 bool gw_upstream_canary_takes(const char *upstream_name, unsigned percent, const char *user,
                               size_t user_len)
 {
-    uint64_t basis = gw_user_hash(0, upstream_name, strlen(upstream_name));
-    uint64_t hash = gw_user_hash(basis, user, user_len);
+    uint64_t seed = sl_hash_mix(sl_hash_add(SL_HASH_START, upstream_name, strlen(upstream_name)));
+    uint64_t hash = sl_hash_mix(sl_hash_add(SL_HASH_START ^ seed, user, user_len));
 
     return ((hash >> 32) * 100) >> 32 < percent;
 }

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "user_hash.h"
+#include "sluice/hash.h"
 
 enum { WINDOW = 16, WORDS_PER_TURN = 4, COUNT_MAX = UINT16_MAX };
 
@@ -57,7 +57,7 @@ int gw_user_turns_create(size_t turns_max, struct gw_user_turns **ret_turns)
 bool gw_user_turns_enter(struct gw_user_turns *turns, const char *user, size_t user_len,
                          unsigned max, uint32_t *ret_ticket)
 {
-    uint64_t hash = gw_user_hash(turns->seed, user, user_len);
+    uint64_t hash = sl_hash_mix(sl_hash_add(SL_HASH_START ^ turns->seed, user, user_len));
     size_t first = hash & (turns->word_count - 1) & ~(size_t)(WINDOW - 1);
     uint64_t seen, next;
     size_t at;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sluice/hash.h"
 #include "sluice/random.h"
 
 enum { BUCKETS_AT_FIRST = 64 };
@@ -86,12 +87,7 @@ struct store_key_node *store_key_table_any(const struct store_key_table *table)
 
 static uint64_t hash_of(const struct store_key_table *table, const char *key, size_t key_len)
 {
-    uint64_t hash = 14695981039346656037U ^ table->seed;
-
-    for (size_t i = 0; i < key_len; i++) {
-        hash = (hash ^ (unsigned char)key[i]) * 1099511628211U;
-    }
-    return hash ^ hash >> 32; /* FNV's low bits are its weak ones */
+    return sl_hash_mix(sl_hash_add(SL_HASH_START ^ table->seed, key, key_len));
 }
 
 static void grow(struct store_key_table *table)

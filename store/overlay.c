@@ -22,6 +22,7 @@
 #include <sys/random.h>
 
 #include "record.h"
+#include "sluice/hash.h"
 
 enum { FIRST_BUCKETS = 1024 };
 
@@ -93,20 +94,13 @@ static struct store_overlay *writable(const struct store_overlay *overlay)
     return (struct store_overlay *)(uintptr_t)overlay;
 }
 
-/* FNV-1a over user and session (or turn) from a random start, then a final mix of the high bits. */
+/* Over user and session (or turn), from a random start. */
 static uint64_t hash_of(const struct store_overlay *overlay, const char *user, size_t user_len,
                         const struct sl_uuid *id)
 {
-    const uint64_t prime = 0x100000001b3;
-    uint64_t hash = 0xcbf29ce484222325 ^ overlay->seed;
+    uint64_t hash = sl_hash_add(SL_HASH_START ^ overlay->seed, user, user_len);
 
-    for (size_t i = 0; i < user_len; i++) {
-        hash = (hash ^ (unsigned char)user[i]) * prime;
-    }
-    for (size_t i = 0; i < sizeof(id->bytes); i++) {
-        hash = (hash ^ id->bytes[i]) * prime;
-    }
-    return hash ^ hash >> 29;
+    return sl_hash_mix(sl_hash_add(hash, id->bytes, sizeof(id->bytes)));
 }
 
 /* ---- add and remove ---- */

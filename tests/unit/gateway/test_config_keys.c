@@ -177,7 +177,7 @@ static const struct text_case text_cases[] = {
     {"upstream.hedge_percent", "2", true},
     {"upstream.hedge_percent", "3", false},
     {"upstream.retry_budget_percent", "101", false},
-    {"upstream.breaker_failures", "0", false},
+    {"upstream.breaker_failures", "256", false},
     {"chat.log_bytes_max", "0", false},
 };
 
