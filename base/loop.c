@@ -111,6 +111,11 @@ void sl_loop_unwatch(struct sl_loop *loop, struct sl_watch *watch)
         return;
     }
     (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+    sl_loop_forget(loop, watch);
+}
+
+void sl_loop_forget(struct sl_loop *loop, struct sl_watch *watch)
+{
     watch->events = 0;
     for (int i = loop->collected_at; i < loop->collected_count; i++) {
         if (loop->collected[i].data.ptr == watch) {

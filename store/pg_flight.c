@@ -401,7 +401,11 @@ void store_pg_flight_drop(struct store_pg_flight_queue *queue, int status)
 {
     struct store_pg_flight *flight = queue->flights;
 
-    sl_loop_unwatch(queue->loop, &queue->watch);
+    if (PQsocket(queue->connection) >= 0) {
+        sl_loop_unwatch(queue->loop, &queue->watch);
+    } else {
+        sl_loop_forget(queue->loop, &queue->watch); /* libpq closes a socket that has failed */
+    }
     sl_loop_disarm(queue->loop, &queue->silence);
     PQfinish(queue->connection);
     queue->connection = NULL;

@@ -73,6 +73,12 @@ SL_MUST_CHECK int sl_loop_watch(struct sl_loop *loop, struct sl_watch *watch, in
 /** Ends a watch. Idempotent; `ready` is not called again, not even for events already collected. */
 void sl_loop_unwatch(struct sl_loop *loop, struct sl_watch *watch);
 
+/**
+ * The same for a descriptor that its owner has closed already, which ended the watch in the kernel
+ * (epoll(7), Q6): its number may be another thread's by now and is not touched.
+ */
+void sl_loop_forget(struct sl_loop *loop, struct sl_watch *watch);
+
 /** Arms or re-arms a timer to expire `delay_us` microseconds from now. Costs no system call. */
 void sl_loop_arm(struct sl_loop *loop, struct sl_timer *timer, uint64_t delay_us);
 

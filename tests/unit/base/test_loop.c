@@ -447,6 +447,28 @@ static void test_watch_again_on_a_new_descriptor(void **state)
     close_pair(second);
 }
 
+/* The number of a closed descriptor belongs to somebody else by the time its watch is forgotten. */
+static void test_forget_touches_no_other_descriptor(void **state)
+{
+    struct test_watch a = WATCH('a'), b = WATCH('b');
+    int first[2], second[2];
+
+    (void)state;
+    make_pair(first);
+    assert_int_equal(sl_loop_watch(loop, &a.watch, first[0], SL_READABLE), 0);
+    close_pair(first);
+    make_pair(second);
+    assert_int_equal(second[0], first[0]); /* POSIX: the lowest number that is free */
+    assert_int_equal(sl_loop_watch(loop, &b.watch, second[0], SL_READABLE), 0);
+    sl_loop_forget(loop, &a.watch);
+    sl_loop_forget(loop, &a.watch);
+    assert_int_equal(write(second[1], "x", 1), 1);
+    sl_loop_dispatch(loop);
+    assert_string_equal(trace, "b");
+    sl_loop_unwatch(loop, &b.watch);
+    close_pair(second);
+}
+
 /* Whichever of two ready watches is called first ends the other, which then must not be called. */
 static void test_unwatch_during_dispatch(void **state)
 {
@@ -632,6 +654,7 @@ int main(void)
         ON_TEST_CLOCK(test_tasks_take_back_tasks),
         ON_TEST_CLOCK(test_readiness),
         ON_TEST_CLOCK(test_watch_again_on_a_new_descriptor),
+        ON_TEST_CLOCK(test_forget_touches_no_other_descriptor),
         ON_TEST_CLOCK(test_unwatch_during_dispatch),
         ON_TEST_CLOCK(test_one_turn_goes_descriptors_timers_tasks),
         ON_REAL_CLOCK(test_messages_from_threads),
