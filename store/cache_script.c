@@ -6,6 +6,11 @@
  * script's first write and lets it finish after that, so a list is not left without its expiry.
  * The elements are pushed one by one: Lua's unpack() fails on some thousands.
  *
+ * A list is in the order of (time, id), as Postgres has it. A turn that began before one that ended
+ * earlier belongs before the end of the list, which is then sorted as a whole. Time and id are found
+ * by pattern: within a JSON string each quote has a backslash before it, so nobody's text matches.
+ * What a fill from Postgres has already brought is taken out first, so that it takes no place twice.
+ *
  * Thread: the link's loop. Ownership: a call that was sent frees itself; what it sends is in its own
  * buffer until then, because the second try needs it again.
  */
@@ -25,18 +30,35 @@ const struct store_cache_script store_cache_script_fill = {
 };
 
 const struct store_cache_script store_cache_script_append = {
-    .text = "local window = tonumber(ARGV[3])\n"
-            "local first = 4\n"
-            "if redis.call('EXISTS', KEYS[1]) == 1 then\n"
-            "  first = first + math.max(window, 0)\n"
-            "elseif window < 0 then\n"
-            "  return 0\n"
+    .text = "local function place(value)\n"
+            "  local id, time = string.match(value, '\"i\":\"([^\"]*)\".-\"t\":(%d+),\"c\":')\n"
+            "  return tonumber(time) or 0, id or ''\n"
             "end\n"
-            "for i = first, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end\n"
+            "local function is_older(a, b)\n"
+            "  local a_time, a_id = place(a)\n"
+            "  local b_time, b_id = place(b)\n"
+            "  if a_time ~= b_time then return a_time < b_time end\n"
+            "  return a_id < b_id\n"
+            "end\n"
+            "local window = tonumber(ARGV[3])\n"
+            "local added = 4 + math.max(window, 0)\n"
+            "if redis.call('EXISTS', KEYS[1]) == 0 then\n"
+            "  if window < 0 then return 0 end\n"
+            "  for i = 4, added - 1 do redis.call('RPUSH', KEYS[1], ARGV[i]) end\n"
+            "end\n"
+            "for i = added, #ARGV do redis.call('LREM', KEYS[1], 0, ARGV[i]) end\n"
+            "local last = redis.call('LINDEX', KEYS[1], -1)\n"
+            "for i = added, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end\n"
+            "if last and is_older(ARGV[added], last) then\n"
+            "  local list = redis.call('LRANGE', KEYS[1], 0, -1)\n"
+            "  table.sort(list, is_older)\n"
+            "  redis.call('DEL', KEYS[1])\n"
+            "  for i = 1, #list do redis.call('RPUSH', KEYS[1], list[i]) end\n"
+            "end\n"
             "redis.call('LTRIM', KEYS[1], -tonumber(ARGV[1]), -1)\n"
             "redis.call('PEXPIRE', KEYS[1], ARGV[2])\n"
             "return 1\n",
-    .sha1 = "106763e25306f9fef1ef8c2629d1b977bdf1da68",
+    .sha1 = "4b22bcd90c7a2b8e81596dbd454fbcee71dfdbbd",
 };
 
 const struct store_cache_script store_cache_script_shorten = {

@@ -21,7 +21,8 @@ extern const struct store_cache_script store_cache_script_fill;
 /**
  * Adds to a list: newest elements to keep, ttl in ms, number of window elements (-1: no window), the
  * window's elements, the new ones. When the key exists only the new ones are added; otherwise both,
- * or nothing without a window. Answers 1, or 0 when there was nothing to add to.
+ * or nothing without a window. Window and new ones are each given in the order of (time, id); so is the
+ * list afterwards. Answers 1, or 0 when there was nothing to add to.
  */
 extern const struct store_cache_script store_cache_script_append;
 

@@ -322,6 +322,13 @@ void append_numbers(int first, int last, int window_first, int window_last)
     memset(window, 0xee, sizeof(window));
 }
 
+void append_turn(unsigned question, unsigned answer)
+{
+    const struct store_message added[2] = {message_number(question), message_number(answer)};
+
+    store_cache_append(cache, ANN, strlen(ANN), &session, added, 2, NULL, 0);
+}
+
 /* Pushes message `number` as another instance would have. */
 void push_number(unsigned number)
 {

@@ -78,8 +78,9 @@ void expect_history(unsigned i, enum store_source source, int first, int last);
 /* ---- histories: messages are numbered from 0 to 7 ---- */
 
 void append_numbers(int first, int last, int window_first,
-                    int window_last); /* window_first -1: no window */
-void push_number(unsigned number);    /* as another instance would have */
+                    int window_last);                 /* window_first -1: no window */
+void append_turn(unsigned question, unsigned answer); /* without a window */
+void push_number(unsigned number);                    /* as another instance would have */
 
 /* ---- time ---- */
 

@@ -37,6 +37,36 @@ static void a_turn_is_appended_to_the_list(void **state)
     assert_int_equal(redis_server_integer(&server, "LLEN " HISTORY_KEY), 4);
 }
 
+static void turns_at_once_stay_in_the_order_of_time(void **state)
+{
+    (void)state;
+    NEEDS_REDIS();
+    append_numbers(0, 1, 0, -1);
+    append_turn(3, 4); /* began later, ended earlier */
+    append_turn(2, 5); /* trimmed after it has been sorted */
+    ask_history(0, 4);
+    RUN_UNTIL(loop, asked[0].times == 1);
+    expect_history(0, STORE_SOURCE_CACHE, 2, 5);
+    append_turn(6, 7); /* and further turns at the end */
+    ask_history(0, 4);
+    RUN_UNTIL(loop, asked[0].times == 1);
+    expect_history(0, STORE_SOURCE_CACHE, 4, 7);
+}
+
+static void what_a_fill_has_brought_takes_one_place(void **state)
+{
+    (void)state;
+    NEEDS_REDIS();
+    for (unsigned i = 0; i <= 2; i++) {
+        push_number(i); /* the question of the turn is in Postgres while it runs */
+    }
+    append_turn(2, 3);
+    ask_history(0, 4);
+    RUN_UNTIL(loop, asked[0].times == 1);
+    expect_history(0, STORE_SOURCE_CACHE, 0, 3);
+    assert_int_equal(redis_server_integer(&server, "LLEN " HISTORY_KEY), 4);
+}
+
 static void a_turn_without_a_list_writes_the_window(void **state)
 {
     (void)state;
@@ -326,6 +356,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_REDIS(a_turn_is_appended_to_the_list),
+        WITH_REDIS(turns_at_once_stay_in_the_order_of_time),
+        WITH_REDIS(what_a_fill_has_brought_takes_one_place),
         WITH_REDIS(a_turn_without_a_list_writes_the_window),
         WITH_REDIS(a_fill_does_not_undo_an_append),
         WITH_REDIS(committed_only_shortens),
