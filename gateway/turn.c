@@ -43,6 +43,7 @@ static bool context_is_loading(struct gw_turn *turn);
 static void warn_of_missing_context(struct gw_turn *turn);
 static void ask(struct gw_turn *turn);
 static void save(struct gw_turn *turn);
+static bool knows_window(const struct gw_turn *turn);
 static bool is_saving(const struct gw_turn *turn);
 static struct store_message question_of(const struct gw_turn *turn);
 static enum store_status status_of(int error);
@@ -335,14 +336,26 @@ static void save(struct gw_turn *turn)
                                                   turn->user.id_len, &turn->session, &answer);
     /* The next turn of this session must see this one at once, from any instance. */
     const struct store_message added[2] = {question_of(turn), answer};
-    bool window_known =
-        !turn->request.has_session || (turn->history_status == 0 && !turn->history.partial);
+    bool window_known = knows_window(turn);
     static const struct store_message nothing[1];
     store_history_append(turns->store, turn->user.id, turn->user.id_len, &turn->session, added, 2,
                          !window_known              ? NULL
                          : turn->history.count == 0 ? nothing
                                                     : turn->history.messages,
                          window_known ? turn->history.count : 0);
+}
+
+/*
+ * Whether what this turn read is still all that came before it. Other turns of the session may have
+ * ended meanwhile; what they wrote into the cache is there for at least history_ttl_s, so only a longer
+ * turn may find no list although there was one.
+ */
+static bool knows_window(const struct gw_turn *turn)
+{
+    uint64_t age_us = turn->answered_us - turn->received_us;
+
+    return (!turn->request.has_session || (turn->history_status == 0 && !turn->history.partial)) &&
+           age_us < 1000000UL * turn->config->cache.history_ttl_s;
 }
 
 static enum store_status status_of(int error)
@@ -611,8 +624,10 @@ static void publish(struct gw_turn *turn)
     gw_feed_publish(&turn->feed);
 }
 
-/* The last one to leave decides: one that was cut because it was slow has not said that it does not want
- * the answer. */
+/*
+ * A reader that was cut because it was slow has not said that it does not want the answer, nor is it
+ * bound by what somebody said who left before it.
+ */
 static void on_left(struct gw_feed *feed, int reason)
 {
     struct gw_turn *turn = SL_CONTAINER_OF(feed, struct gw_turn, feed);

@@ -42,6 +42,7 @@ void world_open(void)
     world.config.upstream.answer_max_bytes = 4096;
     world.config.upstream.model = (char *)(uintptr_t) "demo";
     world.config.upstream.breaker_open_ms = 10000;
+    world.config.cache.history_ttl_s = 60;
     world.config.writer.save_timeout_ms = 5000;
     world.config.upstreams = world.upstream_configs;
     world.upstreams = (struct gw_upstreams){
