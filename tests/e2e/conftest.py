@@ -10,6 +10,7 @@ import pytest
 
 from harness.db import Database
 from harness.gateway import BINARY, STUB_BINARY, Gateway, migrate
+from harness.loops import Loops
 from harness.stores import Postgres, Redis
 from harness.stub import Stub
 from harness.tokens import new_user
@@ -66,6 +67,14 @@ def gateway(settings, request):
     server.await_stores()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def loops(gateway):
+    """Connections to the module's gateway whose loop is known."""
+    pool = Loops(gateway, each=2)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "..")
 BINARY = os.environ.get("SLUICE_BINARY") or os.path.join(ROOT, "build", "asan", "sluice")
 STUB_BINARY = os.environ.get("SLUICE_STUB") or os.path.join(os.path.dirname(BINARY), "loadtest", "llm_stub")
 STREAM = "/api/v1/chat/message/stream"
+TURNS = "/api/v1/chat/turns"
 
 _SANITIZER = re.compile(r"Sanitizer|runtime error:|DEADLYSIGNAL")
 _SUPPRESSIONS = os.path.join(os.path.dirname(__file__), "..")
@@ -146,14 +147,16 @@ class Gateway:
     def connect(self, **options):
         return Connection(self.address, **options)
 
-    def call(self, method, path, body=None, *, user=None, token=None, headers=None, address=None):
-        """One request on a connection of its own."""
+    def call(self, method, path, body=None, *, user=None, token=None, headers=None, address=None, connection=None):
+        """One request, on a connection of its own unless there is one."""
+        if connection is None:
+            with Connection(address or self.address) as own:
+                return self.call(method, path, body, user=user, token=token, headers=headers, connection=own)
         token = token or (tokens.mint(user) if user else None)
         fields = {"Authorization": f"Bearer {token}"} if token else {}
         fields.update(headers or {})
-        with Connection(address or self.address) as connection:
-            connection.request(method, path, headers=fields, body=body)
-            return connection.read_response(head_only=method == "HEAD")
+        connection.request(method, path, headers=fields, body=body)
+        return connection.read_response(head_only=method == "HEAD")
 
     def open(self, user, message, *, path=STREAM, headers=None, connection=None, options=None, **body):
         """Starts a turn and returns its stream, of which only the head has been read."""
@@ -168,6 +171,27 @@ class Gateway:
         if "connection" not in options:
             stream.close()
         return stream
+
+    def follow(self, user, turn_id, *, after=None, last_event_id=None, headers=None, connection=None):
+        """GET …/turns/{turn_id}/stream, of which only the head has been read; both cursors as they are sent."""
+        connection = connection or self.connect()
+        path = f"{TURNS}/{turn_id}/stream" + ("" if after is None else f"?after={after}")
+        fields = {"Authorization": f"Bearer {tokens.mint(user)}", "Accept": "*/*", "Last-Event-ID": last_event_id}
+        fields.update(headers or {})
+        connection.request("GET", path, headers=fields)
+        with_ids = "text/event-stream" in fields["Accept"]
+        return Stream(connection, with_ids=with_ids, after=_cursor(last_event_id or after))
+
+    def repeat(self, user, message, last_event_id, *, headers=None, connection=None, **body):
+        """The POST that asked, sent again with Last-Event-ID."""
+        stream = self.open(
+            user, message, headers={"Last-Event-ID": last_event_id, **(headers or {})}, connection=connection, **body
+        )
+        stream.after = _cursor(last_event_id)
+        return stream
+
+    def stop_turn(self, user, turn_id, *, connection=None):
+        return self.call("POST", f"{TURNS}/{turn_id}/stop", user=user, connection=connection)
 
     def metrics(self):
         """{(name, labels): value}, labels as they are written, "" for none."""
@@ -240,6 +264,12 @@ class Gateway:
         shutil.rmtree(self.folder, ignore_errors=True)
         log = "\n".join(self.lines)
         assert not _SANITIZER.search(log), log
+
+
+def _cursor(text):
+    """The sequence number in a cursor, however it is spelt."""
+    digits = str(text or 0).rpartition(".")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _parsed(line):

@@ -5,6 +5,7 @@ It is strict where the contract is strict, and it can misbehave: send halves, no
 
 import json
 import socket
+import ssl
 import struct
 import time
 
@@ -28,7 +29,8 @@ class Response:
 
 
 class Connection:
-    def __init__(self, address, *, timeout=15.0, receive_buffer=None):
+    def __init__(self, address, *, timeout=15.0, receive_buffer=None, certificate=None):
+        """`certificate`: the file that a TLS server is trusted by."""
         host, port = address.rsplit(":", 1)
         self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         if receive_buffer is not None:
@@ -36,6 +38,9 @@ class Connection:
         self.socket.settimeout(timeout)
         self.socket.connect((host.strip("[]"), int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if certificate is not None:
+            context = ssl.create_default_context(cafile=certificate)
+            self.socket = context.wrap_socket(self.socket, server_hostname=host)
         self.host = address
         self.buffer = b""  # received, not yet consumed
         self.reads = []  # (time, bytes) of every read

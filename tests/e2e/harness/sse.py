@@ -27,10 +27,11 @@ def _no_duplicates(pairs):
 
 
 class Stream:
-    """One response of the streaming route, read as it comes in."""
+    """One response that shows a turn, read as it comes in."""
 
-    def __init__(self, connection, *, with_ids=False):
-        self.connection, self.with_ids = connection, with_ids
+    def __init__(self, connection, *, with_ids=False, after=0):
+        """`after`: the events behind this one were asked for."""
+        self.connection, self.with_ids, self.after = connection, with_ids, after
         self.response = connection.read_head()
         self.events, self.heartbeats = [], 0
         self.raw = b""
@@ -40,6 +41,8 @@ class Stream:
         if self.response.status == 200:
             assert self.response.headers.get("transfer-encoding") == "chunked", self.response
             self._chunks = connection.chunks()
+        elif self.response.status == 204:
+            self.end = "refused"
         else:
             self.end = "refused"
             self.response.body = connection._exactly(int(self.response.headers["content-length"]))
@@ -91,6 +94,11 @@ class Stream:
                 return event
         raise AssertionError(f"no {type_} in {self.events}, end {self.end}")
 
+    def until_text(self, text):
+        """Reads on until this is the answer so far."""
+        while self.text != text:
+            assert self.next_event() is not None, f"no {text!r} in {self.events}, end {self.end}"
+
     def finish(self):
         """Reads to the end and checks what holds for every stream, good or bad."""
         while self.next_event() is not None:
@@ -101,14 +109,17 @@ class Stream:
 
     def check(self):
         types = [event["type"] for event in self.events]
-        assert [event["seq"] for event in self.events] == list(range(1, len(types) + 1)), self.events
-        if types:
+        first = self.after + 1
+        assert [event["seq"] for event in self.events] == list(range(first, first + len(types))), self.events
+        if types and first == 1:
             assert types[0] == "session_id", types
+            named = self.events[0]["session_id"], self.events[0]["turn_id"]
+            assert named == (self.session_id, self.turn_id), named
         assert all(type_ not in TERMINAL for type_ in types[:-1]), types
         if self.end == "clean":
             assert types and types[-1] in TERMINAL, f"a clean end without a last event: {types}"
         if self.with_ids:
-            turn_id = self.events[0]["turn_id"]
+            turn_id = self.response.headers["x-turn-id"]
             assert [event.id for event in self.events] == [f"{turn_id}.{e['seq']}" for e in self.events]
 
     # ---- what was in it
@@ -137,11 +148,11 @@ class Stream:
 
     @property
     def session_id(self):
-        return self.events[0]["session_id"]
+        return self.response.headers["x-session-id"]
 
     @property
     def turn_id(self):
-        return self.events[0]["turn_id"]
+        return self.response.headers["x-turn-id"]
 
     @property
     def warnings(self):
