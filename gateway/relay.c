@@ -8,6 +8,7 @@
  *   freed <---
  *
  * Messages of one sender arrive in order, so no batch is on its way any more when the farewell is back.
+ * A copy serves all who ask for its turn until it says farewell; they wait in it while its visit is out.
  * Failure modes: there is no such turn; memory that cannot be had aborts (upstream.answer_max_bytes limits
  * what a batch can take).
  * Thread: marked per function. Ownership: the asking loop owns the copy, the turn's loop the source.
@@ -25,7 +26,9 @@
 /* On the asking loop. */
 struct copy {
     struct gw_errand visit, farewell;
-    struct gw_relay *relay; /* who asked; NULL: nobody waits any more */
+    struct sl_link link;   /* copies that others may share */
+    struct sl_link asking; /* relays; they are told by `serve` */
+    struct sl_task serve;
     struct gw_turns *turns;
     enum gw_relay_wish wish;
     struct sl_uuid turn_id;
@@ -37,7 +40,7 @@ struct copy {
     char session_id[SL_UUID_TEXT_SIZE];
     struct source *source;
     int reason; /* why the last follower left */
-    bool is_leaving;
+    bool is_visited, is_leaving;
     struct sl_task depart;
 };
 
@@ -57,8 +60,12 @@ struct batch {
     struct gw_event *events; /* behind the struct; their payloads follow */
 };
 
+static struct copy *find(const struct gw_relay *relay);
+static struct copy *create(const struct gw_relay *relay);
 static void visit(struct gw_errand *errand);
 static void on_visited(struct gw_errand *errand);
+static void serve(struct sl_task *task);
+static void answer_all(struct copy *copy);
 static void on_wake(struct gw_follower *follower);
 static void receive_batch(struct sl_message *message);
 static void on_left(struct gw_feed *feed, int reason);
@@ -73,26 +80,63 @@ static const struct gw_feed_owner feed_owner = {on_left, on_token_delivered};
 
 void gw_relay_start(struct gw_relay *relay)
 {
+    struct copy *copy = find(relay);
+
+    sl_op_start(&relay->op);
+    relay->finish.run = finish_cancelled;
+    if (copy == NULL) {
+        copy = create(relay);
+    } else if (copy->is_visited) {
+        sl_loop_defer(copy->turns->loop, &copy->serve);
+    }
+    relay->copy = copy;
+    sl_list_append(&copy->asking, &relay->link);
+}
+
+/* A copy of this user's that is not on its way out. A stop has nothing to share. */
+static struct copy *find(const struct gw_relay *relay)
+{
+    if (relay->wish != GW_RELAY_FOLLOW) {
+        return NULL;
+    }
+    SL_LIST_EACH(gw_turns_bucket(relay->turns->copies, &relay->turn_id), link, after)
+    {
+        struct copy *copy = SL_CONTAINER_OF(link, struct copy, link);
+        if (sl_uuid_equal(&copy->turn_id, &relay->turn_id) &&
+            copy->user.id_len == relay->user->id_len &&
+            memcmp(copy->user.id, relay->user->id, copy->user.id_len) == 0) {
+            return copy;
+        }
+    }
+    return NULL;
+}
+
+/* Makes one and sends its visit. */
+static struct copy *create(const struct gw_relay *relay)
+{
     struct copy *copy = calloc(1, sizeof(*copy));
     const struct sl_uuid unknown = {{0}};
 
     if (copy == NULL) {
         abort();
     }
-    sl_op_start(&relay->op);
-    relay->finish.run = finish_cancelled;
-    relay->copy = copy;
-    copy->relay = relay;
     copy->turns = relay->turns;
     copy->wish = relay->wish;
     copy->turn_id = relay->turn_id;
     copy->user = *relay->user;
+    copy->serve.run = serve;
     copy->depart.run = depart;
     copy->visit = (struct gw_errand){.run = visit, .back = on_visited};
     copy->farewell = (struct gw_errand){.run = say_farewell, .back = on_farewell_said};
+    sl_list_init(&copy->asking);
+    if (copy->wish == GW_RELAY_FOLLOW) {
+        sl_list_append(gw_turns_bucket(copy->turns->copies, &copy->turn_id), &copy->link);
+    }
     /* events may arrive before the visit is back */
     gw_feed_init(&copy->feed, &feed_owner, &copy->turn_id, &unknown, SIZE_MAX / 2);
-    gw_errand_send(&copy->visit, relay->turns, gw_turns_of(relay->turns, &relay->turn_id));
+    gw_turns_go_away(copy->turns); /* the copy itself, until it is destroyed */
+    gw_errand_send(&copy->visit, copy->turns, gw_turns_of(copy->turns, &copy->turn_id));
+    return copy;
 }
 
 /* On the turn's loop. */
@@ -128,36 +172,46 @@ static void visit(struct gw_errand *errand)
 static void on_visited(struct gw_errand *errand)
 {
     struct copy *copy = SL_CONTAINER_OF(errand, struct copy, visit);
-    struct gw_relay *relay = copy->relay;
-    int status = copy->status;
 
-    if (relay != NULL) {
-        relay->copy = NULL;
-        copy->relay = NULL;
-    }
-    if (status != 0 || copy->wish == GW_RELAY_STOP) {
+    if (copy->status != 0 || copy->wish == GW_RELAY_STOP) {
+        sl_link_remove(&copy->link); /* who asks from now on may find what was not there yet */
+        answer_all(copy);
         destroy(copy);
-        if (relay != NULL) {
-            sl_op_finish(&relay->op, status);
-        }
         return;
     }
-    gw_turns_go_away(copy->turns); /* the copy itself, until it is freed */
+    copy->is_visited = true;
     memcpy(copy->feed.session_id, copy->session_id, sizeof(copy->session_id));
     copy->reason = SL_E_CLIENT_GONE; /* unless a follower comes and leaves for another one */
-    if (relay != NULL) {
-        relay->feed = &copy->feed;
-        sl_op_finish(&relay->op, 0);
-    }
+    serve(&copy->serve);
+}
+
+static void serve(struct sl_task *task)
+{
+    struct copy *copy = SL_CONTAINER_OF(task, struct copy, serve);
+
+    answer_all(copy);
     if (sl_list_is_empty(&copy->feed.followers)) {
         sl_loop_defer(copy->turns->loop, &copy->depart);
+    }
+}
+
+static void answer_all(struct copy *copy)
+{
+    struct sl_link *first;
+
+    while ((first = sl_list_first(&copy->asking)) != NULL) {
+        struct gw_relay *relay = SL_CONTAINER_OF(first, struct gw_relay, link);
+        sl_link_remove(first);
+        relay->copy = NULL;
+        relay->feed = copy->status == 0 ? &copy->feed : NULL;
+        sl_op_finish(&relay->op, copy->status);
     }
 }
 
 void gw_relay_cancel(struct gw_relay *relay)
 {
     if (relay->copy != NULL) {
-        relay->copy->relay = NULL;
+        sl_link_remove(&relay->link);
         relay->copy = NULL;
         sl_loop_defer(relay->turns->loop, &relay->finish);
     }
@@ -253,8 +307,10 @@ static void depart(struct sl_task *task)
 {
     struct copy *copy = SL_CONTAINER_OF(task, struct copy, depart);
 
-    if (!copy->is_leaving) {
+    if (!copy->is_leaving && sl_list_is_empty(&copy->feed.followers) &&
+        sl_list_is_empty(&copy->asking)) {
         copy->is_leaving = true;
+        sl_link_remove(&copy->link);
         gw_errand_send(&copy->farewell, copy->turns, copy->visit.to);
     }
 }
@@ -271,15 +327,17 @@ static void say_farewell(struct gw_errand *errand)
 
 static void on_farewell_said(struct gw_errand *errand)
 {
-    struct gw_turns *turns = errand->from;
-
     destroy(SL_CONTAINER_OF(errand, struct copy, farewell));
-    gw_turns_come_back(turns);
 }
 
 static void destroy(struct copy *copy)
 {
-    sl_counter_add(&copy->turns->stats->log_bytes, -(uint64_t)copy->counted_bytes);
+    struct gw_turns *turns = copy->turns;
+
+    sl_loop_undefer(turns->loop, &copy->serve);
+    sl_loop_undefer(turns->loop, &copy->depart);
+    sl_counter_add(&turns->stats->log_bytes, -(uint64_t)copy->counted_bytes);
     gw_feed_dispose(&copy->feed);
     free(copy);
+    gw_turns_come_back(turns);
 }

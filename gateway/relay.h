@@ -2,8 +2,8 @@
  * Turns that live on another loop: following one, stopping one.
  *
  * The other loop sends every new event here, where a copy of the turn's log grows that is followed like
- * the turn itself. Thread: the asking loop's. Ownership: a copy belongs to this file and goes when its
- * last follower has left; the operation is embedded in its caller.
+ * the turn itself: one copy, however many follow. Thread: the asking loop's. Ownership: a copy belongs to
+ * this file and goes when its last follower has left; the operation is embedded in its caller.
  */
 #pragma once
 
@@ -25,7 +25,8 @@ struct gw_relay {
     struct gw_feed *feed;
     /* private */
     struct sl_task finish;
-    struct copy *copy; /* what is on its way for us; NULL: nothing any more */
+    struct copy *copy;   /* whose news we await; NULL: nothing any more */
+    struct sl_link link; /* all who do */
 };
 
 /**

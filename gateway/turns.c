@@ -17,7 +17,6 @@
 #include "stats.h"
 #include "turn_state.h"
 
-static struct sl_link *bucket_of(struct gw_turns *turns, const struct sl_uuid *id);
 static void on_expiry(struct sl_timer *timer);
 static void let_go(struct gw_turns *turns, struct gw_turn *turn);
 static void arm(struct gw_turns *turns);
@@ -28,6 +27,7 @@ void gw_turns_init(struct gw_turns *turns)
     sl_list_init(&turns->kept);
     for (size_t i = 0; i < GW_TURNS_BUCKETS; i++) {
         sl_list_init(&turns->by_id[i]);
+        sl_list_init(&turns->copies[i]);
     }
     turns->expiry.expired = on_expiry;
     gw_claims_init(&turns->claims);
@@ -56,7 +56,7 @@ void gw_turns_end_all(struct gw_turns *turns, int reason)
 struct gw_turn *gw_turns_find(struct gw_turns *turns, const struct sl_uuid *id, const char *user,
                               size_t user_len)
 {
-    SL_LIST_EACH(bucket_of(turns, id), link, after)
+    SL_LIST_EACH(gw_turns_bucket(turns->by_id, id), link, after)
     {
         struct gw_turn *turn = SL_CONTAINER_OF(link, struct gw_turn, id_link);
         if (sl_uuid_equal(&turn->id, id)) {
@@ -83,6 +83,12 @@ struct gw_turns *gw_turns_of(const struct gw_turns *turns, const struct sl_uuid 
     return index < turns->peers_count ? turns->peers[index] : NULL;
 }
 
+/* The tail of an id is random but for its last byte (RFC 9562 section 5.7). */
+struct sl_link *gw_turns_bucket(struct sl_link buckets[GW_TURNS_BUCKETS], const struct sl_uuid *id)
+{
+    return &buckets[((unsigned)id->bytes[13] << 8 | id->bytes[14]) % GW_TURNS_BUCKETS];
+}
+
 void gw_turns_go_away(struct gw_turns *turns)
 {
     turns->away++;
@@ -99,7 +105,7 @@ void gw_turns_come_back(struct gw_turns *turns)
 void gw_turns_add(struct gw_turns *turns, struct gw_turn *turn)
 {
     sl_list_append(&turns->all, &turn->link);
-    sl_list_append(bucket_of(turns, &turn->id), &turn->id_link);
+    sl_list_append(gw_turns_bucket(turns->by_id, &turn->id), &turn->id_link);
     turns->running++;
     sl_counter_add(&turns->stats->turns_started, 1);
 }
@@ -183,10 +189,4 @@ void gw_turns_account(struct gw_turns *turns, struct gw_turn *turn)
     }
     sl_counter_add(&turns->stats->log_bytes, bytes - turn->counted_bytes);
     turn->counted_bytes = bytes;
-}
-
-/* The tail of an id is random but for its last byte (RFC 9562 section 5.7). */
-static struct sl_link *bucket_of(struct gw_turns *turns, const struct sl_uuid *id)
-{
-    return &turns->by_id[((unsigned)id->bytes[13] << 8 | id->bytes[14]) % GW_TURNS_BUCKETS];
 }

@@ -48,6 +48,7 @@ struct gw_turns {
     /* private */
     struct sl_link all, kept; /* kept: finished, the oldest first */
     struct sl_link by_id[GW_TURNS_BUCKETS];
+    struct sl_link copies[GW_TURNS_BUCKETS]; /* relay.c: of turns that live elsewhere, by id */
     size_t kept_bytes;
     bool is_closing; /* the other loops may be gone */
     struct sl_timer expiry;
@@ -71,6 +72,9 @@ struct sl_uuid gw_turns_new_id(const struct gw_turns *turns);
 
 /** The loop that a turn with this id would live on: its turns, or NULL when there is no such loop. */
 struct gw_turns *gw_turns_of(const struct gw_turns *turns, const struct sl_uuid *id);
+
+/** Which of these lists a turn with this id belongs in. */
+struct sl_link *gw_turns_bucket(struct sl_link buckets[GW_TURNS_BUCKETS], const struct sl_uuid *id);
 
 /** Something of ours has left for another loop, or is back. */
 void gw_turns_go_away(struct gw_turns *turns);
