@@ -22,6 +22,8 @@
 
 static int take_key(const struct gw_exchange *exchange, struct gw_chat_request *request);
 static int admit(struct gw_exchange *exchange, uint32_t *ret_user_ticket);
+static bool take_place(struct gw_server *server, unsigned turns_max);
+static void give_place_back(struct gw_server *server);
 static size_t log_bytes(const struct gw_server *server);
 static void refuse(struct gw_exchange *exchange, int err);
 
@@ -115,6 +117,7 @@ bool gw_chat_begin(struct gw_exchange *exchange, const struct sl_uuid *turn_id,
                             exchange->request_id, exchange->received_us, &turn);
         if (err != 0) {
             gw_user_turns_leave(worker->server->user_turns, ticket);
+            give_place_back(worker->server);
         }
     }
     if (err != 0) {
@@ -122,7 +125,6 @@ bool gw_chat_begin(struct gw_exchange *exchange, const struct sl_uuid *turn_id,
         refuse(exchange, err);
         return false;
     }
-    atomic_fetch_add_explicit(&worker->server->turns, 1, memory_order_relaxed);
     gw_chat_show(exchange, gw_turn_feed(turn), &view, true);
     return true;
 }
@@ -133,19 +135,42 @@ static int admit(struct gw_exchange *exchange, uint32_t *ret_user_ticket)
     struct gw_worker *worker = exchange->worker;
     const struct gw_config *config = worker->config;
 
-    if (atomic_load_explicit(&worker->server->turns, memory_order_relaxed) >=
-            config->chat.turns_max ||
-        log_bytes(worker->server) >= config->chat.log_bytes_max) {
+    if (log_bytes(worker->server) >= config->chat.log_bytes_max) {
         return SL_E_OVERLOADED;
     }
     int err = store_admission(worker->store);
     if (err != 0) {
         return err;
     }
-    return gw_user_turns_enter(worker->server->user_turns, exchange->user.id, exchange->user.id_len,
-                               config->chat.turns_per_user_max, ret_user_ticket)
-               ? 0
-               : SL_E_RATE_LIMITED;
+    if (!take_place(worker->server, config->chat.turns_max)) {
+        return SL_E_OVERLOADED;
+    }
+    if (!gw_user_turns_enter(worker->server->user_turns, exchange->user.id, exchange->user.id_len,
+                             config->chat.turns_per_user_max, ret_user_ticket)) {
+        give_place_back(worker->server);
+        return SL_E_RATE_LIMITED;
+    }
+    return 0;
+}
+
+/* Other loops take places at the same time: to look and to count is one step. */
+static bool take_place(struct gw_server *server, unsigned turns_max)
+{
+    unsigned running = atomic_load_explicit(&server->turns, memory_order_relaxed);
+
+    do {
+        if (running >= turns_max) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&server->turns, &running, running + 1,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+/* Of a turn that was not started; worker.c counts those that end. */
+static void give_place_back(struct gw_server *server)
+{
+    (void)atomic_fetch_sub_explicit(&server->turns, 1, memory_order_relaxed);
 }
 
 /* What all turn logs take, as their loops have it in their figures. */
@@ -169,7 +194,11 @@ void gw_chat_show(struct gw_exchange *exchange, struct gw_feed *feed,
                   const struct gw_turn_view *view, bool is_asking)
 {
     h2o_iovec_t accept = gw_exchange_header(exchange, "accept");
-    struct gw_subscription subscription = {.after = view->after, .is_asking = is_asking};
+    /* a cursor from beyond what there is (not one of ours) follows from here on, so that it sees the end */
+    struct gw_subscription subscription = {
+        .after = view->after < feed->log.last_seq ? view->after : feed->log.last_seq,
+        .is_asking = is_asking,
+    };
     int err;
 
     if (feed->log.ended && view->after >= feed->log.last_seq) {

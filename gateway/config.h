@@ -124,7 +124,7 @@ struct gw_config {
         unsigned history_messages;   /* chat.history_messages: 10 */
         unsigned history_tokens;     /* chat.history_tokens: 4000, an estimate of bytes / 4 */
         unsigned turns_max;          /* chat.turns_max: 4096 running turns, all threads together */
-        unsigned turns_per_user_max; /* chat.turns_per_user_max: 16, per thread */
+        unsigned turns_per_user_max; /* chat.turns_per_user_max: 16, all threads together */
         unsigned heartbeat_s;        /* chat.heartbeat_s: 10 */
         unsigned disconnect_grace_s; /* chat.disconnect_grace_s: 5 */
         unsigned resume_window_s;    /* chat.resume_window_s: 120, then a finished turn is gone */

@@ -27,6 +27,7 @@
 
 enum { IDLE_WAIT_MS = 1000 };
 
+static size_t kept_max_bytes(const struct gw_worker *worker);
 static void init_h2o(struct gw_worker *worker);
 static void add_filters(h2o_pathconf_t *path);
 static void nest_loop(struct gw_worker *worker);
@@ -78,7 +79,7 @@ int gw_worker_init(struct gw_worker *worker, struct gw_server *server, unsigned 
         .peers = server->turns_of_loops,
         .peers_count = server->workers_count,
         .index = index,
-        .kept_max_bytes = worker->config->chat.resume_bytes_max / server->workers_count,
+        .kept_max_bytes = kept_max_bytes(worker),
         .log_line = log_turn,
         .on_end = on_turn_end,
         .on_quiet = on_quiet,
@@ -93,6 +94,12 @@ int gw_worker_init(struct gw_worker *worker, struct gw_server *server, unsigned 
         err = gw_listener_start(worker, ops_fd, &worker->ops_listener);
     }
     return err;
+}
+
+/* This loop's share of what finished turns may take. */
+static size_t kept_max_bytes(const struct gw_worker *worker)
+{
+    return worker->config->chat.resume_bytes_max / worker->server->workers_count;
 }
 
 static void init_h2o(struct gw_worker *worker)
@@ -300,6 +307,7 @@ static void take_configuration(struct sl_message *message)
     }
     worker->config = reload->config;
     worker->turns.config = reload->config;
+    worker->turns.kept_max_bytes = kept_max_bytes(worker);
     if (gw_auth_create(reload->keys, &auth) == 0) {
         gw_auth_destroy(worker->auth);
         worker->auth = auth;
