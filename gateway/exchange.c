@@ -1,6 +1,7 @@
 /* One HTTP request as our routes see it. Thread: its worker's. Ownership: the request's pool. */
 #include "exchange.h"
 
+#include <linux/tcp.h> /* its tcp_info has what that of netinet/tcp.h lacks */
 #include <string.h>
 #include <strings.h>
 
@@ -130,4 +131,13 @@ int gw_exchange_fd(const struct gw_exchange *exchange)
     h2o_socket_t *socket = conn->callbacks->get_socket(conn);
 
     return socket != NULL ? h2o_socket_get_fd(socket) : -1;
+}
+
+uint64_t gw_exchange_taken_bytes(const struct gw_exchange *exchange)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    (void)getsockopt(gw_exchange_fd(exchange), IPPROTO_TCP, TCP_INFO, &info, &len);
+    return info.tcpi_bytes_acked;
 }

@@ -41,3 +41,6 @@ h2o_iovec_t gw_exchange_query(const struct gw_exchange *exchange, const char *ke
 
 /** The connection's descriptor, or -1. It stays h2o's. */
 int gw_exchange_fd(const struct gw_exchange *exchange);
+
+/** How many bytes the client's side of the connection has confirmed so far (RFC 4898: tcpEStatsAppHCThruOctetsAcked). */
+uint64_t gw_exchange_taken_bytes(const struct gw_exchange *exchange);

@@ -23,7 +23,13 @@
 #include "config.h"
 #include "sluice/op.h"
 
-enum { ACCEPTS_PER_TURN = 16, PAUSE_MS = 100, BACKLOG = 4096 };
+enum {
+    ACCEPTS_PER_TURN = 16,
+    PAUSE_MS = 100,
+    BACKLOG = 4096,
+    UNSENT_BYTES = 16 << 10, /* what the kernel takes beyond what it can send */
+    WRITE_TIMEOUTS = 3,      /* subscriber.c needs two at most */
+};
 
 struct gw_listener {
     struct gw_worker *worker;
@@ -33,6 +39,7 @@ struct gw_listener {
 };
 
 static int bind_and_listen(const struct addrinfo *info);
+static void bound_writes(int fd, const struct gw_config *config);
 static void on_readable(h2o_socket_t *socket, const char *err);
 static bool accept_one(struct gw_listener *listener);
 static void refuse_for_want_of_descriptors(struct gw_listener *listener);
@@ -101,11 +108,26 @@ int gw_listener_start(struct gw_worker *worker, int fd, struct gw_listener **ret
     listener->worker = worker;
     listener->pause.expired = on_pause_over;
     listener->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    bound_writes(fd, worker->config);
     listener->socket = h2o_evloop_socket_create(worker->h2o.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
     listener->socket->data = listener;
     h2o_socket_read_start(listener->socket, on_readable);
     *ret_listener = listener;
     return 0;
+}
+
+/*
+ * For all connections, which take these over from the listening socket (tcp(7)): what a client does not
+ * read stays with us, where a turn log has it anyway, and not in megabytes of kernel memory each; and
+ * h2o 2.2.5, which waits without end for a write, hears of one that does not get on.
+ */
+static void bound_writes(int fd, const struct gw_config *config)
+{
+    unsigned unsent_bytes = UNSENT_BYTES;
+    unsigned timeout_ms = WRITE_TIMEOUTS * config->http.write_timeout_ms;
+
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes, sizeof(unsent_bytes));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
 }
 
 static void on_readable(h2o_socket_t *socket, const char *err)

@@ -9,8 +9,9 @@
  *
  * Failure modes: the client leaves (seen by EPOLLRDHUP on the connection, because h2o 2.2.5 stops
  * looking at a connection while a response is under way; or by a failing write, as disposal of the
- * request); it stops reading (no progress for http.write_timeout_ms). Both cut the connection without a
- * clean end. One timer serves heartbeats and the write timeout; it is not touched by sends.
+ * request); it stops reading (takes nothing for http.write_timeout_ms; seen after twice that at the
+ * latest). Both cut the connection without a clean end. One timer serves heartbeats and the write
+ * timeout; it is not touched by sends.
  *
  * Thread: its worker's. Ownership: itself; freed when the request is disposed of.
  */
@@ -43,7 +44,9 @@ struct subscriber {
     uint32_t after;        /* events up to this one are skipped */
     const char *id_prefix; /* NULL: no id lines */
     char id_text[SL_UUID_TEXT_SIZE];
-    uint64_t last_send_us;
+    uint64_t
+        last_send_us; /* or when the client was last seen to take something of what is in flight */
+    uint64_t taken_bytes; /* by then */
     bool in_flight, ended;
     bool awaits_token; /* the first one has yet to be written, and its time counts */
 };
@@ -195,14 +198,15 @@ static bool encode_new_events(struct subscriber *subscriber, const struct gw_tur
 static void arm(struct subscriber *subscriber)
 {
     const struct gw_config *config = subscriber->exchange->worker->config;
-    uint64_t wait_us = subscriber->in_flight ? 1000UL * config->http.write_timeout_ms
-                                             : 1000000UL * config->chat.heartbeat_s;
+    uint64_t write_us = 1000UL * config->http.write_timeout_ms;
+    uint64_t heartbeat_us = 1000000UL * config->chat.heartbeat_s;
+    uint64_t longest_us = write_us < heartbeat_us
+                              ? write_us
+                              : heartbeat_us; /* so that a send in between is noticed */
     uint64_t now_us = sl_loop_now_us(subscriber->exchange->worker->loop);
-    uint64_t due_us = subscriber->last_send_us + wait_us;
-    uint64_t longest_us =
-        1000000UL * config->chat.heartbeat_s; /* so that a send in between is noticed */
+    uint64_t due_us = subscriber->last_send_us + (subscriber->in_flight ? write_us : heartbeat_us);
+    uint64_t wait_us = due_us > now_us ? due_us - now_us : 0;
 
-    wait_us = due_us > now_us ? due_us - now_us : 0;
     sl_loop_arm(subscriber->exchange->worker->loop, &subscriber->timer,
                 wait_us < longest_us ? wait_us : longest_us);
 }
@@ -211,10 +215,15 @@ static void on_timer(struct sl_timer *timer)
 {
     struct subscriber *subscriber = SL_CONTAINER_OF(timer, struct subscriber, timer);
     struct gw_worker *worker = subscriber->exchange->worker;
-    uint64_t silent_us = sl_loop_now_us(worker->loop) - subscriber->last_send_us;
+    uint64_t now_us = sl_loop_now_us(worker->loop);
+    uint64_t silent_us = now_us - subscriber->last_send_us;
 
     if (subscriber->in_flight) {
-        if (silent_us >= 1000UL * worker->config->http.write_timeout_ms) {
+        uint64_t taken_bytes = gw_exchange_taken_bytes(subscriber->exchange);
+        if (taken_bytes != subscriber->taken_bytes) {
+            subscriber->taken_bytes = taken_bytes;
+            subscriber->last_send_us = now_us;
+        } else if (silent_us >= 1000UL * worker->config->http.write_timeout_ms) {
             cut(subscriber, SL_E_SLOW_READER);
             return;
         }
