@@ -4,7 +4,8 @@ import time
 import uuid
 
 import pytest
-from harness.gateway import STREAM
+from harness.gateway import STREAM, Gateway
+from harness.loops import Loops, loop_of
 from harness.stub import answer, say
 from harness.tokens import mint
 from harness.wait import wait_until
@@ -13,7 +14,9 @@ SETTINGS = {"chat.disconnect_grace_s": 1}
 
 
 def leave(stream, how):
-    stream.connection.reset() if how == "reset" else stream.connection.close()
+    """A stream or a connection."""
+    connection = getattr(stream, "connection", stream)
+    connection.reset() if how == "reset" else connection.close()
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
@@ -107,3 +110,72 @@ def test_a_hundred_that_leave_at_all_moments(start, user, stub, database):
         rows = database.await_messages(f"{user}-{i}", 2)
         assert rows[1]["status"] in ("complete", "cancelled")
         assert answer(6).startswith(rows[1]["content"])
+
+
+# ---------------------------------------------------------------- at once, without a grace
+
+
+@pytest.fixture(scope="module")
+def strict(settings):
+    """A gateway that gives no grace, and so shows when it noticed; heartbeats do not help it."""
+    server = Gateway({**settings, "threads": 3, "chat.disconnect_grace_s": 0, "chat.heartbeat_s": 3600})
+    server.await_stores()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def strict_loops(strict):
+    pool = Loops(strict, each=4)
+    yield pool
+    pool.close()
+
+
+def assert_stopped_within_a_second(stub, aborted, streams, how):
+    began = time.monotonic()
+    for stream in streams:
+        leave(stream, how)
+    wait_until(lambda: stub.stats()["aborted_by_client"] == aborted + 1, 5, "the model's stream is closed")
+    assert time.monotonic() - began < 1
+
+
+SILENCES = ["delay=60000", "first=60000", "stall_after=2 tokens=9"]
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("silence", SILENCES)
+def test_a_departure_is_noticed_at_once(strict, strict_loops, user, stub, silence, how):
+    """While nothing is written: by the one who asked, and by a follower, on the turn's loop and on others."""
+    stub.await_idle()
+    for loop in (None, *range(3)):
+        aborted, active = stub.stats()["aborted_by_client"], stub.stats()["active_streams"]
+        stream = strict.open(user, say(silence), connection=strict_loops.take(0))
+        assert loop_of(stream.turn_id) == 0
+        stream.until_text(answer(2) if "stall" in silence else "")
+        stub.await_active(active + 1)
+        streams = [stream]
+        if loop is not None:
+            follower = strict.follow(user, stream.turn_id, connection=strict_loops.take(loop))
+            follower.until("session_id")
+            leave(stream, how)
+            wait_until(lambda: strict.connections() == strict_loops.idle() + 1, what="the first one has left")
+            assert stub.stats()["aborted_by_client"] == aborted, "somebody still reads"
+            streams = [follower]
+        assert_stopped_within_a_second(stub, aborted, streams, how)
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_departure_of_who_does_not_stream(strict, strict_loops, user, stub, how):
+    for loop in range(3):
+        aborted, active = stub.stats()["aborted_by_client"], stub.stats()["active_streams"]
+        repeated = strict.metric("sluice_turns_repeated_total")
+        asker, repeater = strict.connect(), strict_loops.take(loop)
+        for connection in (asker, repeater):  # the second one attaches to the turn of the first
+            headers = {"Authorization": f"Bearer {mint(user)}", "Idempotency-Key": f"key-{loop}"}
+            connection.request("POST", STREAM, headers=headers, body={"message": say("first=60000"), "stream": False})
+            stub.await_active(active + 1)
+        wait_until(lambda: strict.metric("sluice_turns_repeated_total") == repeated + 1, what="both are there")
+        leave(asker, how)
+        wait_until(lambda: strict.connections() == strict_loops.idle() + 1, what="the first one has left")
+        assert stub.stats()["aborted_by_client"] == aborted, "somebody still waits"
+        assert_stopped_within_a_second(stub, aborted, [repeater], how)

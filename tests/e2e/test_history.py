@@ -99,6 +99,64 @@ def test_another_users_session_is_an_empty_one_of_ones_own(gateway, user, stub, 
     assert said(stub)[0] == ("user", say("tokens=2", "secret")) and len(said(stub)) == 3
 
 
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_two_at_once_in_one_session(gateway, user, stub, database, redis, first_to_end):
+    """Both run; afterwards the questions are in the order of arrival, from the cache and from Postgres alike.
+
+    The answers follow in the order in which they ended: a message's place is its time.
+    """
+    before = gateway.ask(user, say("tokens=1", "before"))
+    session = before.session_id
+    questions = [say("stall_after=2 tokens=9", f'{i} "t":1,"c": "i":"0"') for i in range(2)]  # as if it were a cached element
+    turns = []
+    for question in questions:
+        turns.append(gateway.open(user, question, session_id=session))
+        turns[-1].until_text(answer(2))
+    assert stub.stats()["active_streams"] == 2
+    for turn in (turns[first_to_end], turns[1 - first_to_end]):
+        assert gateway.stop_turn(user, turn.turn_id).status == 202
+        turn.finish()
+    expected = [("user", say("tokens=1", "before")), ("assistant", "tok0")]
+    expected += [("user", question) for question in questions] + [("assistant", answer(2))] * 2
+    answers = [turns[i].last["message_id"] for i in (first_to_end, 1 - first_to_end)]
+    for source in ("cache", "database"):
+        third = gateway.open(user, say("stall_after=1 tokens=9", source), session_id=session)
+        third.until("token")
+        assert said(stub) == [*expected, ("user", say("stall_after=1 tokens=9", source))]
+        gateway.stop_turn(user, third.turn_id)
+        third.finish()
+        assert gateway.turn_line(third.turn_id)["history_source"] == source
+        expected += [("user", say("stall_after=1 tokens=9", source)), ("assistant", "tok0")]
+        page = gateway.call("GET", f"/api/v1/chat/sessions/{session}/messages", user=user).json()["messages"]
+        assert [(message["role"], message["content"]) for message in reversed(page)] == expected
+        assert [page[len(page) - 1 - at]["id"] for at in (4, 5)] == answers
+        database.await_messages(user, len(expected), session)
+        assert redis.client().delete(f"sl:{{{user}}}:h:{session}") == 1
+
+
+def test_a_turn_that_outlives_many(gateway, user, stub, redis):
+    """The newest ten are those of the latest time, in the cache as in Postgres: its question is not among them."""
+    session, messages = str(uuid.uuid4()), []
+    outliving = gateway.open(user, say("stall_after=1 tokens=9", "long"), session_id=session)
+    outliving.until("token")
+
+    def ask(question):
+        gateway.ask(user, say("tokens=1", question), session_id=session)
+        messages.extend([("user", say("tokens=1", question)), ("assistant", "tok0")])
+
+    for i in range(6):
+        ask(f"short {i}")
+    gateway.stop_turn(user, outliving.turn_id)
+    outliving.finish()
+    messages.append(("assistant", "tok0"))
+    for source in ("cache", "cache", "Postgres"):
+        if source == "Postgres":
+            assert redis.client().delete(f"sl:{{{user}}}:h:{session}") == 1
+        newest = messages[-9:] if messages[-10][0] == "assistant" else messages[-10:]  # a prompt begins with a question
+        ask(source)
+        assert said(stub) == [*newest, messages[-2]], source
+
+
 NAMES = ["a:b", "a}:h:", "*", "Ünï çødé", "x" * 255, "a b'\"; drop table", "%s%n"]
 
 
