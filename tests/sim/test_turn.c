@@ -440,7 +440,7 @@ static void test_a_slow_reader_is_not_bound_by_who_left_before(void **state)
     gw_feed_leave(&world.follower, SL_E_SLOW_READER);
     world_send_delta(".");
     world_advance_ms(10000);
-    complete();
+    world_complete();
     assert_int_equal(world.answer_status, STORE_STATUS_COMPLETE);
     world_close();
 }
@@ -460,7 +460,7 @@ static void test_a_long_turn_does_not_write_an_old_window(void **state)
             world_advance_ms(15000);
             world_send_delta(".");
         }
-        complete();
+        world_complete();
         assert_int_equal(world.appends, 1);
         assert_false(world.window_known);
         world_close();
