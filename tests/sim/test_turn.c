@@ -426,25 +426,6 @@ static void test_a_second_follower_keeps_the_turn(void **state)
     world_close();
 }
 
-static void test_a_slow_reader_is_not_bound_by_who_left_before(void **state)
-{
-    (void)state;
-    world_open();
-    world_start_turn("hi", true, GW_DISCONNECT_CANCEL);
-    world_run();
-    walk_to(AT_STREAM);
-    gw_feed_leave(&world.follower, SL_E_CLIENT_GONE);
-    world_advance_ms(4000);
-    gw_feed_follow(world.feed, &world.follower); /* back within the grace */
-    world_advance_ms(2000);
-    gw_feed_leave(&world.follower, SL_E_SLOW_READER);
-    world_send_delta(".");
-    world_advance_ms(10000);
-    world_complete();
-    assert_int_equal(world.answer_status, STORE_STATUS_COMPLETE);
-    world_close();
-}
-
 static void test_a_long_turn_does_not_write_an_old_window(void **state)
 {
     for (int has_session = 0; has_session <= 1; has_session++) {
@@ -483,7 +464,6 @@ int main(void)
         cmocka_unit_test(test_refused_save_asks_no_model),
         cmocka_unit_test(test_nothing_is_touched_before_the_first_event),
         cmocka_unit_test(test_a_second_follower_keeps_the_turn),
-        cmocka_unit_test(test_a_slow_reader_is_not_bound_by_who_left_before),
         cmocka_unit_test(test_a_long_turn_does_not_write_an_old_window),
     };
 
