@@ -183,6 +183,8 @@ static void find(struct turn_request *request)
 
     if (request->exchange == NULL) {
         (void)let_go(request);
+    } else if (request->worker->reported_drained) {
+        fail(request, SL_E_SHUTTING_DOWN, NULL, NULL); /* the loops are about to stop */
     } else if (home == turns) {
         fulfil(request,
                gw_turns_find(turns, &request->turn_id, request->user.id, request->user.id_len));
