@@ -135,6 +135,9 @@ static int admit(struct gw_exchange *exchange, uint32_t *ret_user_ticket)
     struct gw_worker *worker = exchange->worker;
     const struct gw_config *config = worker->config;
 
+    if (worker->draining) {
+        return SL_E_SHUTTING_DOWN; /* since the key was claimed */
+    }
     if (log_bytes(worker->server) >= config->chat.log_bytes_max) {
         return SL_E_OVERLOADED;
     }

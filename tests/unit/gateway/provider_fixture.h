@@ -79,3 +79,28 @@ static inline void expect(struct gw_provider_stream *stream, const char *text, c
     expect_text(delta.content, delta.content_len, content);
     expect_text(delta.reasoning, delta.reasoning_len, reasoning);
 }
+
+/* None of these texts adds anything. */
+static inline void expect_nothing(struct gw_provider_stream *stream, const char *const *texts,
+                                  size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct gw_delta delta = ask(stream, texts[i]);
+        if (!is_empty(&delta)) {
+            fail_msg("not empty: %s", texts[i]);
+        }
+    }
+}
+
+/* None of these texts is accepted, and a delta that is there stays as it is. */
+static inline void expect_malformed(struct gw_provider_stream *stream, const char *const *texts,
+                                    size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct gw_delta delta = {.prompt_tokens = 4711};
+        if (send(stream, "", texts[i], strlen(texts[i]), &delta) != SL_E_UPSTREAM_MALFORMED) {
+            fail_msg("accepted: %s", texts[i]);
+        }
+        assert_int_equal(delta.prompt_tokens, 4711);
+    }
+}

@@ -116,12 +116,7 @@ static void test_nothing_to_add(void **state)
         "{\"type\":\"ping\",\"error\":null}",
     };
 
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        struct gw_delta delta = ask(*state, texts[i]);
-        if (!is_empty(&delta)) {
-            fail_msg("not empty: %s", texts[i]);
-        }
-    }
+    expect_nothing(*state, texts, sizeof(texts) / sizeof(texts[0]));
 }
 
 static void test_texts(void **state)
@@ -317,13 +312,7 @@ static void test_malformed(void **state)
         "[DONE",
     };
 
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        struct gw_delta delta = {.prompt_tokens = 4711};
-        if (send(*state, "", texts[i], strlen(texts[i]), &delta) != SL_E_UPSTREAM_MALFORMED) {
-            fail_msg("accepted: %s", texts[i]);
-        }
-        assert_int_equal(delta.prompt_tokens, 4711); /* untouched */
-    }
+    expect_malformed(*state, texts, sizeof(texts) / sizeof(texts[0]));
     /* and the stream goes on to work */
     expect(*state, TEXT("a"), "a", "");
 }
