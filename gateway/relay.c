@@ -2,16 +2,19 @@
  * Turns that live on another loop.
  *
  *      asking loop                           the turn's loop
- *   copy ---- visit (errand) ------------->  source, which follows the turn
- *   copy <--- batch, batch, ... -----------  source, at each wake
- *   copy ---- farewell (errand) ---------->  source leaves and is freed
+ *   relay ---- visit (errand) ------------>  is there such a turn? stop it, or:
+ *   copy                                     source, which follows the turn
+ *   copy <---- batch, batch, ... ----------  source, at each wake
+ *   relay <--- the visit is back ----------
+ *   copy ----- farewell (errand) --------->  source leaves and is freed
  *   freed <---
  *
- * Messages of one sender arrive in order, so no batch is on its way any more when the farewell is back.
- * A copy serves all who ask for its turn until it says farewell; they wait in it while its visit is out.
- * Failure modes: there is no such turn; memory that cannot be had aborts (upstream.answer_max_bytes limits
- * what a batch can take).
- * Thread: marked per function. Ownership: the asking loop owns the copy, the turn's loop the source.
+ * All who follow a turn from this loop share one copy, until it says farewell. Each sends a visit all the
+ * same: messages of one sender arrive in order, so when it is back the copy has everything that the turn
+ * had said when it was asked for, which is at least what its client has read; and no batch is on its way
+ * any more when the farewell is back.
+ * Failure modes: there is no such turn. Memory that cannot be had aborts.
+ * Thread: marked per function. Ownership: the asking loop owns copies and visits, the turn's loop sources.
  */
 #include "relay.h"
 
@@ -25,30 +28,35 @@
 
 /* On the asking loop. */
 struct copy {
-    struct gw_errand visit, farewell;
-    struct sl_link link;   /* copies that others may share */
-    struct sl_link asking; /* relays; they are told by `serve` */
-    struct sl_task serve;
+    struct gw_errand farewell;
+    struct sl_link link; /* in turns->copies, until the farewell */
     struct gw_turns *turns;
-    enum gw_relay_wish wish;
     struct sl_uuid turn_id;
     struct gw_user user;
     struct gw_feed feed;
     size_t counted_bytes;
-    /* the visit's result; `source` belongs to the other loop */
-    int status;
-    char session_id[SL_UUID_TEXT_SIZE];
-    struct source *source;
-    int reason; /* why the last follower left */
-    bool is_visited, is_leaving;
+    unsigned visits; /* that are not back yet */
+    int reason;      /* why the last follower left */
     struct sl_task depart;
+    /* set by the first visit that finds the turn; looked at here only while none is under way */
+    struct source *source;
+    char session_id[SL_UUID_TEXT_SIZE];
+};
+
+struct visit {
+    struct gw_errand errand;
+    struct gw_relay *relay; /* who asked; NULL: nobody waits any more */
+    struct copy *copy;      /* NULL: to stop it */
+    struct sl_uuid turn_id;
+    struct gw_user user;
+    int status;
 };
 
 /* On the turn's loop. */
 struct source {
     struct gw_follower follower;
     struct copy *copy; /* only named here */
-    struct gw_turns *home, *there;
+    struct gw_turns *there;
     size_t log_offset;
 };
 
@@ -56,16 +64,14 @@ struct batch {
     struct sl_message message;
     struct copy *copy;
     int error; /* how the turn ended, once its last event is here */
-    size_t count, len;
+    size_t count;
     struct gw_event *events; /* behind the struct; their payloads follow */
 };
 
-static struct copy *find(const struct gw_relay *relay);
-static struct copy *create(const struct gw_relay *relay);
+static struct copy *find_or_create(const struct gw_relay *relay);
 static void visit(struct gw_errand *errand);
+static void follow(struct copy *copy, struct gw_turns *there, struct gw_feed *feed);
 static void on_visited(struct gw_errand *errand);
-static void serve(struct sl_task *task);
-static void answer_all(struct copy *copy);
 static void on_wake(struct gw_follower *follower);
 static void receive_batch(struct sl_message *message);
 static void on_left(struct gw_feed *feed, int reason);
@@ -80,26 +86,31 @@ static const struct gw_feed_owner feed_owner = {on_left, on_token_delivered};
 
 void gw_relay_start(struct gw_relay *relay)
 {
-    struct copy *copy = find(relay);
+    struct visit *visitor = calloc(1, sizeof(*visitor));
 
+    if (visitor == NULL) {
+        abort();
+    }
     sl_op_start(&relay->op);
     relay->finish.run = finish_cancelled;
-    if (copy == NULL) {
-        copy = create(relay);
-    } else if (copy->is_visited) {
-        sl_loop_defer(copy->turns->loop, &copy->serve);
+    relay->visit = visitor;
+    visitor->errand = (struct gw_errand){.run = visit, .back = on_visited};
+    visitor->relay = relay;
+    visitor->turn_id = relay->turn_id;
+    visitor->user = *relay->user;
+    if (relay->wish == GW_RELAY_FOLLOW) {
+        visitor->copy = find_or_create(relay);
+        visitor->copy->visits++;
     }
-    relay->copy = copy;
-    sl_list_append(&copy->asking, &relay->link);
+    gw_errand_send(&visitor->errand, relay->turns, gw_turns_of(relay->turns, &relay->turn_id));
 }
 
-/* A copy of this user's that is not on its way out. A stop has nothing to share. */
-static struct copy *find(const struct gw_relay *relay)
+static struct copy *find_or_create(const struct gw_relay *relay)
 {
-    if (relay->wish != GW_RELAY_FOLLOW) {
-        return NULL;
-    }
-    SL_LIST_EACH(gw_turns_bucket(relay->turns->copies, &relay->turn_id), link, after)
+    struct sl_link *bucket = gw_turns_bucket(relay->turns->copies, &relay->turn_id);
+    const struct sl_uuid unknown = {{0}};
+
+    SL_LIST_EACH(bucket, link, after)
     {
         struct copy *copy = SL_CONTAINER_OF(link, struct copy, link);
         if (sl_uuid_equal(&copy->turn_id, &relay->turn_id) &&
@@ -108,111 +119,93 @@ static struct copy *find(const struct gw_relay *relay)
             return copy;
         }
     }
-    return NULL;
-}
-
-/* Makes one and sends its visit. */
-static struct copy *create(const struct gw_relay *relay)
-{
     struct copy *copy = calloc(1, sizeof(*copy));
-    const struct sl_uuid unknown = {{0}};
-
     if (copy == NULL) {
         abort();
     }
     copy->turns = relay->turns;
-    copy->wish = relay->wish;
     copy->turn_id = relay->turn_id;
     copy->user = *relay->user;
-    copy->serve.run = serve;
     copy->depart.run = depart;
-    copy->visit = (struct gw_errand){.run = visit, .back = on_visited};
     copy->farewell = (struct gw_errand){.run = say_farewell, .back = on_farewell_said};
-    sl_list_init(&copy->asking);
-    if (copy->wish == GW_RELAY_FOLLOW) {
-        sl_list_append(gw_turns_bucket(copy->turns->copies, &copy->turn_id), &copy->link);
-    }
     /* events may arrive before the visit is back */
     gw_feed_init(&copy->feed, &feed_owner, &copy->turn_id, &unknown, SIZE_MAX / 2);
-    gw_turns_go_away(copy->turns); /* the copy itself, until it is destroyed */
-    gw_errand_send(&copy->visit, copy->turns, gw_turns_of(copy->turns, &copy->turn_id));
+    sl_list_append(bucket, &copy->link);
+    gw_turns_go_away(copy->turns); /* until it is destroyed */
     return copy;
 }
 
 /* On the turn's loop. */
 static void visit(struct gw_errand *errand)
 {
-    struct copy *copy = SL_CONTAINER_OF(errand, struct copy, visit);
-    struct gw_turn *turn =
-        gw_turns_find(errand->to, &copy->turn_id, copy->user.id, copy->user.id_len);
+    struct visit *visitor = SL_CONTAINER_OF(errand, struct visit, errand);
+    struct copy *copy = visitor->copy;
 
+    if (copy != NULL && copy->source != NULL) {
+        if (copy->source->follower.feed != NULL) { /* else it has had the last event */
+            on_wake(&copy->source->follower);
+        }
+        return;
+    }
+    struct gw_turn *turn =
+        gw_turns_find(errand->to, &visitor->turn_id, visitor->user.id, visitor->user.id_len);
     if (turn == NULL) {
-        copy->status = SL_E_NOT_FOUND;
-        return;
-    }
-    if (copy->wish == GW_RELAY_STOP) {
+        visitor->status = SL_E_NOT_FOUND;
+    } else if (copy == NULL) {
         gw_turn_stop(turn);
-        return;
+    } else {
+        follow(copy, errand->from, gw_turn_feed(turn));
     }
+}
+
+static void follow(struct copy *copy, struct gw_turns *there, struct gw_feed *feed)
+{
     struct source *source = calloc(1, sizeof(*source));
+
     if (source == NULL) {
         abort();
     }
     source->follower.wake = on_wake;
     source->copy = copy;
-    source->home = errand->to;
-    source->there = errand->from;
+    source->there = there;
     copy->source = source;
-    memcpy(copy->session_id, gw_turn_feed(turn)->session_id, sizeof(copy->session_id));
-    gw_feed_follow(gw_turn_feed(turn), &source->follower);
+    memcpy(copy->session_id, feed->session_id, sizeof(copy->session_id));
+    gw_feed_follow(feed, &source->follower);
     on_wake(&source->follower); /* what there is already */
 }
 
 /* Back on the asking loop. */
 static void on_visited(struct gw_errand *errand)
 {
-    struct copy *copy = SL_CONTAINER_OF(errand, struct copy, visit);
+    struct visit *visitor = SL_CONTAINER_OF(errand, struct visit, errand);
+    struct gw_relay *relay = visitor->relay;
+    struct copy *copy = visitor->copy;
+    int status = visitor->status;
 
-    if (copy->status != 0 || copy->wish == GW_RELAY_STOP) {
-        sl_link_remove(&copy->link); /* who asks from now on may find what was not there yet */
-        answer_all(copy);
-        destroy(copy);
-        return;
+    free(visitor);
+    if (copy != NULL && status == 0) {
+        memcpy(copy->feed.session_id, copy->session_id, sizeof(copy->session_id));
     }
-    copy->is_visited = true;
-    memcpy(copy->feed.session_id, copy->session_id, sizeof(copy->session_id));
-    copy->reason = SL_E_CLIENT_GONE; /* unless a follower comes and leaves for another one */
-    serve(&copy->serve);
-}
-
-static void serve(struct sl_task *task)
-{
-    struct copy *copy = SL_CONTAINER_OF(task, struct copy, serve);
-
-    answer_all(copy);
-    if (sl_list_is_empty(&copy->feed.followers)) {
-        sl_loop_defer(copy->turns->loop, &copy->depart);
+    if (copy != NULL && sl_list_is_empty(&copy->feed.followers)) {
+        copy->reason =
+            SL_E_CLIENT_GONE; /* unless a follower comes now and leaves for another one */
     }
-}
-
-static void answer_all(struct copy *copy)
-{
-    struct sl_link *first;
-
-    while ((first = sl_list_first(&copy->asking)) != NULL) {
-        struct gw_relay *relay = SL_CONTAINER_OF(first, struct gw_relay, link);
-        sl_link_remove(first);
-        relay->copy = NULL;
-        relay->feed = copy->status == 0 ? &copy->feed : NULL;
-        sl_op_finish(&relay->op, copy->status);
+    if (relay != NULL) {
+        relay->visit = NULL;
+        relay->feed = copy != NULL && status == 0 ? &copy->feed : NULL;
+        sl_op_finish(&relay->op, status);
+    }
+    if (copy != NULL) {
+        copy->visits--;
+        sl_loop_defer(copy->turns->loop, &copy->depart); /* if nobody has come to follow it */
     }
 }
 
 void gw_relay_cancel(struct gw_relay *relay)
 {
-    if (relay->copy != NULL) {
-        sl_link_remove(&relay->link);
-        relay->copy = NULL;
+    if (relay->visit != NULL) {
+        relay->visit->relay = NULL;
+        relay->visit = NULL;
         sl_loop_defer(relay->turns->loop, &relay->finish);
     }
 }
@@ -307,11 +300,15 @@ static void depart(struct sl_task *task)
 {
     struct copy *copy = SL_CONTAINER_OF(task, struct copy, depart);
 
-    if (!copy->is_leaving && sl_list_is_empty(&copy->feed.followers) &&
-        sl_list_is_empty(&copy->asking)) {
-        copy->is_leaving = true;
-        sl_link_remove(&copy->link);
-        gw_errand_send(&copy->farewell, copy->turns, copy->visit.to);
+    if (!sl_link_is_listed(&copy->link) || copy->visits > 0 ||
+        !sl_list_is_empty(&copy->feed.followers)) {
+        return;
+    }
+    sl_link_remove(&copy->link);
+    if (copy->source == NULL) {
+        destroy(copy); /* there was no such turn */
+    } else {
+        gw_errand_send(&copy->farewell, copy->turns, gw_turns_of(copy->turns, &copy->turn_id));
     }
 }
 
@@ -334,7 +331,6 @@ static void destroy(struct copy *copy)
 {
     struct gw_turns *turns = copy->turns;
 
-    sl_loop_undefer(turns->loop, &copy->serve);
     sl_loop_undefer(turns->loop, &copy->depart);
     sl_counter_add(&turns->stats->log_bytes, -(uint64_t)copy->counted_bytes);
     gw_feed_dispose(&copy->feed);

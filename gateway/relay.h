@@ -25,8 +25,7 @@ struct gw_relay {
     struct gw_feed *feed;
     /* private */
     struct sl_task finish;
-    struct copy *copy;   /* whose news we await; NULL: nothing any more */
-    struct sl_link link; /* all who do */
+    struct visit *visit; /* on its way for us; NULL: nothing any more */
 };
 
 /**

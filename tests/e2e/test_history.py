@@ -107,7 +107,8 @@ def test_two_at_once_in_one_session(gateway, user, stub, database, redis, first_
     """
     before = gateway.ask(user, say("tokens=1", "before"))
     session = before.session_id
-    questions = [say("stall_after=2 tokens=9", f'{i} "t":1,"c": "i":"0"') for i in range(2)]  # as if it were a cached element
+    # with what a cached element has around its time and its id
+    questions = [say("stall_after=2 tokens=9", f'{i} "t":1,"c": "i":"0"') for i in range(2)]
     turns = []
     for question in questions:
         turns.append(gateway.open(user, question, session_id=session))

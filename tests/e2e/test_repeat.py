@@ -1,4 +1,4 @@
-"""A question that is sent again with its key is answered by the turn that it has already: client_message_id, Idempotency-Key."""
+"""A question that is sent again with its key (client_message_id, Idempotency-Key) is answered by the turn it has."""
 
 import concurrent.futures
 import itertools
@@ -13,7 +13,7 @@ from harness.stub import answer, say
 from harness.tokens import mint
 from harness.wait import wait_until
 
-SETTINGS = {"threads": 4}
+SETTINGS = {"threads": 4, "upstream.breaker_failures": 0}
 
 
 @pytest.fixture
@@ -186,7 +186,8 @@ def test_another_question_with_the_key(gateway, loops, user, key, requests):
                 assert refused.status == 422, change
             # how it is shown, and what becomes of it when one leaves, is not part of the question
             same = {"session_id": session, "temperature": 1.0, "on_disconnect": "continue"}
-            again = gateway.open(user, f"  {say('stall_after=2')}\n", connection=loops.take(loop), **same, **by_header(key))
+            question, given = f"  {say('stall_after=2')}\n", by_header(key)
+            again = gateway.open(user, question, connection=loops.take(loop), **same, **given)
             assert again.turn_id == turn.turn_id
             again.close()
     gateway.stop_turn(user, turn.turn_id)
