@@ -5,6 +5,12 @@ const uint64_t sl_histogram_bounds_us[SL_HISTOGRAM_BOUNDS] = SL_HISTOGRAM_BOUNDS
 
 void sl_histogram_record(struct sl_histogram *histogram, uint64_t value_us)
 {
+    sl_histogram_count(histogram, value_us);
+    sl_counter_add(&histogram->sum_us, value_us);
+}
+
+void sl_histogram_count(struct sl_histogram *histogram, uint64_t value_us)
+{
     size_t low = 0, high = SL_HISTOGRAM_BOUNDS;
 
     while (low < high) {
@@ -16,7 +22,6 @@ void sl_histogram_record(struct sl_histogram *histogram, uint64_t value_us)
         }
     }
     sl_counter_add(&histogram->buckets[low], 1);
-    sl_counter_add(&histogram->sum_us, value_us);
 }
 
 void sl_histogram_add(struct sl_histogram *into, const struct sl_histogram *from)

@@ -16,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "commands.h"
@@ -164,7 +165,7 @@ static int start(struct process *process)
         return EXIT_RUNTIME;
     }
     gw_log_init(&process->log, server->main_loop);
-    server->started_us = sl_loop_now_us(server->main_loop);
+    server->started_unix_s = (uint64_t)time(NULL);
     int code = make_store(process);
     return code == EXIT_CLEAN ? make_workers(process) : code;
 }

@@ -11,14 +11,9 @@
 #include <time.h>
 
 #include "log.h"
+#include "metrics_page.h"
 #include "upstreams.h"
 #include "worker.h"
-
-struct totals {
-    struct gw_stats gateway;
-    struct store_client_stats store;
-    unsigned redis_up, database_up;
-};
 
 /* One line of the page. `labels` is the inside of the braces, or "". */
 struct counter_row {
@@ -26,29 +21,23 @@ struct counter_row {
     const sl_counter *value;
 };
 
-struct histogram_row {
-    const char *name, *help, *labels;
-    const struct sl_histogram *histogram;
-};
-
-static void add_up(const struct gw_server *server, struct totals *totals);
+static void add_up(const struct gw_server *server, struct gw_metrics_totals *totals);
 static void add_counters(sl_counter *into, const sl_counter *from, size_t count);
-static int write_counters(const struct gw_server *server, const struct totals *totals,
+static int write_counters(const struct gw_server *server, const struct gw_metrics_totals *totals,
                           struct sl_buffer *page);
-static int write_histograms(const struct gw_server *server, const struct totals *totals,
+static int write_histograms(const struct gw_server *server, const struct gw_metrics_totals *totals,
                             struct sl_buffer *page);
 static int write_journal(const struct gw_server *server, struct sl_buffer *page);
-static int write_turn_errors(const struct totals *totals, struct sl_buffer *page);
-static const char *code_of(size_t slot);
 static int write_upstreams(const struct gw_server *server, struct sl_buffer *page);
-static int write_gauges(const struct gw_server *server, const struct totals *totals,
+static int write_gauges(const struct gw_server *server, const struct gw_metrics_totals *totals,
                         struct sl_buffer *page);
 static int write_counter(const struct counter_row *row, bool first, struct sl_buffer *page);
-static int write_histogram(const struct histogram_row *row, bool first, struct sl_buffer *page);
+static int write_histogram(const struct gw_metrics_histogram *row, bool first,
+                           struct sl_buffer *page);
 
 int gw_metrics_write(const struct gw_server *server, struct sl_buffer *page)
 {
-    struct totals *totals = calloc(1, sizeof(*totals));
+    struct gw_metrics_totals *totals = calloc(1, sizeof(*totals));
 
     if (totals == NULL) {
         return SL_E_NO_MEMORY;
@@ -62,7 +51,7 @@ int gw_metrics_write(const struct gw_server *server, struct sl_buffer *page)
         err = write_journal(server, page);
     }
     if (err == 0) {
-        err = write_turn_errors(totals, page);
+        err = gw_metrics_write_turns(totals, page);
     }
     if (err == 0) {
         err = write_upstreams(server, page);
@@ -70,12 +59,18 @@ int gw_metrics_write(const struct gw_server *server, struct sl_buffer *page)
     if (err == 0) {
         err = write_histograms(server, totals, page);
     }
+    if (err == 0) {
+        err = gw_metrics_write_genai(totals, page);
+    }
+    if (err == 0) {
+        err = gw_metrics_write_process(server, page);
+    }
     free(totals);
     return err;
 }
 
 /* Both structs consist of counters alone (histograms are counters too), so they add up as arrays. */
-static void add_up(const struct gw_server *server, struct totals *totals)
+static void add_up(const struct gw_server *server, struct gw_metrics_totals *totals)
 {
     for (unsigned i = 0; i < server->workers_count; i++) {
         const struct gw_worker *worker = &server->workers[i];
@@ -96,7 +91,7 @@ static void add_counters(sl_counter *into, const sl_counter *from, size_t count)
     }
 }
 
-static int write_gauges(const struct gw_server *server, const struct totals *totals,
+static int write_gauges(const struct gw_server *server, const struct gw_metrics_totals *totals,
                         struct sl_buffer *page)
 {
     const struct gw_stats *stats = &totals->gateway;
@@ -124,7 +119,7 @@ static int write_gauges(const struct gw_server *server, const struct totals *tot
         atomic_load_explicit(&server->log->dropped, memory_order_relaxed));
 }
 
-static int write_counters(const struct gw_server *server, const struct totals *totals,
+static int write_counters(const struct gw_server *server, const struct gw_metrics_totals *totals,
                           struct sl_buffer *page)
 {
     const struct gw_stats *g = &totals->gateway;
@@ -264,47 +259,19 @@ static int write_journal(const struct gw_server *server, struct sl_buffer *page)
         {"sluice_journal_oldest_uncommitted_seconds", "Age of the oldest of them.", "gauge",
          journal.oldest_uncommitted_s},
         {"sluice_journal_disk_bytes", "Size of all segments.", "gauge", (double)journal.disk_bytes},
+        {"sluice_journal_disk_free_bytes", "What its file system has left for us.", "gauge",
+         (double)store_journal_disk_free_bytes(server->store)},
         {"sluice_journal_segments", "Segments.", "gauge", (double)journal.segments},
     };
     int err = 0;
 
     for (size_t i = 0; err == 0 && i < sizeof(rows) / sizeof(rows[0]); i++) {
-        err = sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", rows[i].name,
-                                rows[i].help, rows[i].name, rows[i].type, rows[i].name,
-                                rows[i].value);
-    }
-    return err;
-}
-
-/* By the code that the client saw; only codes that occurred. Some errors share one. */
-static int write_turn_errors(const struct totals *totals, struct sl_buffer *page)
-{
-    uint64_t counts[GW_STATS_ERRORS];
-    int err =
-        sl_buffer_append_str(page, "# HELP sluice_turn_errors_total Turns that ended with an error,"
-                                   " by its code.\n# TYPE sluice_turn_errors_total counter\n");
-
-    for (size_t slot = 0; slot < GW_STATS_ERRORS; slot++) {
-        counts[slot] = sl_counter_get(&totals->gateway.turn_errors[slot]);
-        for (size_t earlier = 0; earlier < slot && counts[slot] > 0; earlier++) {
-            if (strcmp(code_of(earlier), code_of(slot)) == 0) {
-                counts[earlier] += counts[slot];
-                counts[slot] = 0;
-            }
-        }
-    }
-    for (size_t slot = 0; err == 0 && slot < GW_STATS_ERRORS; slot++) {
-        if (counts[slot] > 0) {
-            err = sl_buffer_appendf(page, "sluice_turn_errors_total{code=\"%s\"} %" PRIu64 "\n",
-                                    code_of(slot), counts[slot]);
+        err = gw_metrics_write_head(page, rows[i].name, rows[i].help, rows[i].type);
+        if (err == 0) {
+            err = sl_buffer_appendf(page, "%s %.15g\n", rows[i].name, rows[i].value);
         }
     }
     return err;
-}
-
-static const char *code_of(size_t slot)
-{
-    return sl_error_info((int)slot + SL_E_FIRST_ + 1)->code;
 }
 
 /* One row per configured upstream. Names are letters, digits, '-' and '_'. */
@@ -324,9 +291,8 @@ static int write_upstreams(const struct gw_server *server, struct sl_buffer *pag
     };
 
     for (size_t family = 0; err == 0 && family < sizeof(families) / sizeof(families[0]); family++) {
-        err =
-            sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s %s\n", families[family].name,
-                              families[family].help, families[family].name, families[family].type);
+        err = gw_metrics_write_head(page, families[family].name, families[family].help,
+                                    families[family].type);
         for (size_t i = 0; err == 0 && i < config->upstreams_count; i++) {
             const uint64_t values[] = {
                 atomic_load_explicit(&shared->of[i].requests, memory_order_relaxed),
@@ -342,17 +308,19 @@ static int write_upstreams(const struct gw_server *server, struct sl_buffer *pag
     return err;
 }
 
-static int write_histograms(const struct gw_server *server, const struct totals *totals,
+static int write_histograms(const struct gw_server *server, const struct gw_metrics_totals *totals,
                             struct sl_buffer *page)
 {
     static const char stage[] = "Time of each stage of a turn.";
     const struct gw_stats *g = &totals->gateway;
     struct store_journal_summary journal;
     store_journal_summary(server->store, &journal);
-    const struct histogram_row rows[] = {
+    const struct gw_metrics_histogram rows[] = {
         {"sluice_ttft_seconds", "Request received to first token written.", "", &g->ttft},
         {"sluice_added_latency_seconds", "First token parsed to first token written.", "",
          &g->added},
+        {"sluice_token_gap_seconds", "Between two deltas of an answer, as they were parsed.", "",
+         &g->token_gap},
         {"sluice_session_event_seconds", "Request received to response head written.", "",
          &g->session_event},
         {"sluice_stage_seconds", stage, "stage=\"profile\"", &g->profile},
@@ -370,21 +338,32 @@ static int write_histograms(const struct gw_server *server, const struct totals 
         {"sluice_writer_batch_seconds", "Batches, from the first statement to the commit.", "",
          &store_writer_stats(server->store)->batch_us},
     };
+    return gw_metrics_write_histograms(page, rows, sizeof(rows) / sizeof(rows[0]));
+}
+
+int gw_metrics_write_histograms(struct sl_buffer *page, const struct gw_metrics_histogram *rows,
+                                size_t count)
+{
     const char *previous = "";
     int err = 0;
 
-    for (size_t i = 0; err == 0 && i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; err == 0 && i < count; i++) {
         err = write_histogram(&rows[i], strcmp(previous, rows[i].name) != 0, page);
         previous = rows[i].name;
     }
     return err;
 }
 
+int gw_metrics_write_head(struct sl_buffer *page, const char *name, const char *help,
+                          const char *type)
+{
+    return sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
 static int write_counter(const struct counter_row *row, bool first, struct sl_buffer *page)
 {
-    int err = !first ? 0
-                     : sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s %s\n", row->name, row->help,
-                                         row->name, row->type);
+    int err = first ? gw_metrics_write_head(page, row->name, row->help, row->type) : 0;
+
     if (err != 0) {
         return err;
     }
@@ -393,13 +372,12 @@ static int write_counter(const struct counter_row *row, bool first, struct sl_bu
                              row->name, row->labels, sl_counter_get(row->value));
 }
 
-static int write_histogram(const struct histogram_row *row, bool first, struct sl_buffer *page)
+static int write_histogram(const struct gw_metrics_histogram *row, bool first,
+                           struct sl_buffer *page)
 {
     const char *comma = row->labels[0] != '\0' ? "," : "";
     uint64_t count = 0;
-    int err = !first ? 0
-                     : sl_buffer_appendf(page, "# HELP %s %s\n# TYPE %s histogram\n", row->name,
-                                         row->help, row->name);
+    int err = first ? gw_metrics_write_head(page, row->name, row->help, "histogram") : 0;
 
     for (size_t i = 0; err == 0 && i <= SL_HISTOGRAM_BOUNDS; i++) {
         count += sl_counter_get(&row->histogram->buckets[i]);

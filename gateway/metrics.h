@@ -2,7 +2,8 @@
  * The figures of all loops and of the store as Prometheus text (exposition format 0.0.4).
  *
  * Thread: any worker's; it reads the others' counters while they count (histogram.h). Every metric is
- * defined once, in the tables of metrics.c.
+ * defined once, in the tables of metrics.c and
+ * the files that metrics_page.h names, and written down in docs/OPERATIONS.md.
  */
 #pragma once
 

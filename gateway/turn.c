@@ -562,10 +562,13 @@ static int on_delta(struct gw_ask *ask, const struct gw_delta *delta)
     if (err != 0) {
         return SL_E_ANSWER_TOO_LONG;
     }
-    turn->last_delta_us = sl_loop_now_us(turn->turns->loop);
+    uint64_t now_us = sl_loop_now_us(turn->turns->loop);
     if (turn->first_delta_us == 0) {
-        turn->first_delta_us = turn->last_delta_us;
+        turn->first_delta_us = now_us;
+    } else {
+        sl_histogram_count(&turn->turns->stats->token_gap, now_us - turn->last_delta_us);
     }
+    turn->last_delta_us = now_us;
     if (turn->first_token_us == 0 && delta->content_len > 0) {
         turn->first_token_us = turn->last_delta_us;
     }

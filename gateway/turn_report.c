@@ -18,10 +18,13 @@
 
 enum { LINE_MAX_BYTES = 4096 };
 
-static const char state_letters[] = "BCASVD";
+static const char state_letters[] = GW_STATS_TERM_STATES; /* by enum gw_turn_state */
 static const char *const state_names[] = {"born", "context", "ask", "stream", "save", "done"};
 
 static void count(const struct gw_turn *turn);
+static void count_tokens(const struct gw_turn *turn);
+static char term_who(const struct gw_turn *turn);
+static char term_state(const struct gw_turn *turn);
 static int append_line(const struct gw_turn *turn, struct sl_buffer *line);
 static int append_ms(struct sl_buffer *line, const char *name, uint64_t from_us, uint64_t to_us);
 static const char *source_name(const struct store_read *read, int status);
@@ -49,16 +52,13 @@ static void record(struct sl_histogram *histogram, uint64_t from_us, uint64_t to
 static void count(const struct gw_turn *turn)
 {
     struct gw_stats *stats = turn->turns->stats;
-    int32_t prompt_tokens, completion_tokens;
 
     sl_counter_add(&stats->turns[turn->status], 1);
+    sl_counter_add(&stats->turns_by_term[gw_stats_term_slot(term_who(turn), term_state(turn))], 1);
     if (turn->error != 0 && turn->error != SL_E_STOPPED) {
         sl_counter_add(&stats->turn_errors[gw_stats_error_slot(turn->error)], 1);
     }
-    gw_turn_usage(turn, &prompt_tokens, &completion_tokens);
-    sl_counter_add(&stats->tokens_prompt, turn->asked_us != 0 ? (uint64_t)prompt_tokens : 0);
-    sl_counter_add(&stats->tokens_completion, (uint64_t)completion_tokens);
-    sl_counter_add(&stats->deltas, turn->feed.log.token_count);
+    count_tokens(turn);
     record(&stats->profile, turn->received_us, turn->profile_done_us);
     record(&stats->history, turn->received_us, turn->history_done_us);
     record(&stats->context, turn->received_us, turn->context_done_us);
@@ -67,6 +67,42 @@ static void count(const struct gw_turn *turn)
     record(&stats->upstream_first_token, turn->asked_us, turn->first_delta_us);
     record(&stats->save, turn->answered_us, turn->saved_us);
     record(&stats->total, turn->received_us, turn->saved_us);
+}
+
+static void count_tokens(const struct gw_turn *turn)
+{
+    struct gw_stats *stats = turn->turns->stats;
+    uint64_t streamed_us = turn->last_delta_us - turn->first_delta_us;
+    int32_t prompt_tokens, completion_tokens;
+
+    gw_turn_usage(turn, &prompt_tokens, &completion_tokens);
+    sl_counter_add(&stats->deltas, turn->feed.log.token_count);
+    sl_counter_add(&stats->token_gap.sum_us, streamed_us); /* its buckets were counted on the way */
+    if (turn->asked_us == 0) {
+        return;
+    }
+    sl_counter_add(&stats->tokens_prompt, (uint64_t)prompt_tokens);
+    sl_counter_add(&stats->tokens_completion, (uint64_t)completion_tokens);
+    gw_stats_tokens_record(&stats->tokens_input, (uint64_t)prompt_tokens);
+    gw_stats_tokens_record(&stats->tokens_output, (uint64_t)completion_tokens);
+    if (turn->status != STORE_STATUS_COMPLETE) {
+        return;
+    }
+    record(&stats->complete_ttft, turn->received_us, turn->token_delivered_us);
+    if (completion_tokens > 1) {
+        sl_histogram_record(&stats->per_output_token,
+                            streamed_us / (uint64_t)(completion_tokens - 1));
+    }
+}
+
+static char term_who(const struct gw_turn *turn)
+{
+    return turn->error != 0 ? sl_error_info(turn->error)->term : '-';
+}
+
+static char term_state(const struct gw_turn *turn)
+{
+    return state_letters[turn->error != 0 ? turn->error_state : GW_TURN_DONE];
 }
 
 static int append_line(const struct gw_turn *turn, struct sl_buffer *line)
@@ -97,8 +133,7 @@ static int append_line(const struct gw_turn *turn, struct sl_buffer *line)
             "\"profile_source\":\"%s\",\"history_source\":\"%s\","
             "\"upstream\":\"%s\",\"retries\":%u,\"failovers\":%u,\"hedged\":%s",
             turn->feed.turn_id, turn->feed.session_id, (unsigned long long)user_hash(&turn->user),
-            store_status_name(turn->status), info != NULL ? info->term : '-',
-            state_letters[info != NULL ? turn->error_state : GW_TURN_DONE],
+            store_status_name(turn->status), term_who(turn), term_state(turn),
             info != NULL ? "\"" : "", info != NULL ? info->code : "null", info != NULL ? "\"" : "",
             turn->saved ? "true" : "false", gw_turn_call(turn)->http_status,
             turn->request.message_len, turn->feed.log.token_bytes, turn->feed.log.reasoning_bytes,

@@ -39,7 +39,7 @@ struct gw_server {
     struct gw_worker *workers;
     unsigned workers_count;
     struct gw_turns **turns_of_loops; /* by index: how loops find each other */
-    uint64_t started_us;              /* monotonic */
+    uint64_t started_unix_s;
     atomic_bool draining;
     atomic_uint connections;   /* all threads together, against http.connections_max */
     atomic_uint turns;         /* all threads together, against chat.turns_max */

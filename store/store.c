@@ -15,6 +15,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -275,6 +276,16 @@ void store_journal_summary(const struct store *store, struct store_journal_summa
         .sync_us = &stats->sync_us,
         .ack_us = &stats->ack_us,
     };
+}
+
+uint64_t store_journal_disk_free_bytes(const struct store *store)
+{
+    struct statvfs about;
+
+    if (statvfs(store->config.journal_dir, &about) < 0) {
+        return 0;
+    }
+    return (uint64_t)about.f_bavail * about.f_frsize;
 }
 
 /* ---- client ---- */

@@ -43,5 +43,11 @@ struct sl_histogram {
 /** Counts one value. Writing thread only. */
 void sl_histogram_record(struct sl_histogram *histogram, uint64_t value_us);
 
+/**
+ * The same in one store instead of two, for what happens with every token: the value's part of `sum_us`
+ * is left to the caller, who may add that of many values at once. Writing thread only.
+ */
+void sl_histogram_count(struct sl_histogram *histogram, uint64_t value_us);
+
 /** Adds `from` to `into`, a plain copy of the reader's. */
 void sl_histogram_add(struct sl_histogram *into, const struct sl_histogram *from);

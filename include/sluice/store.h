@@ -322,3 +322,6 @@ struct store_journal_summary {
     const struct sl_histogram *sync_us, *ack_us;
 };
 void store_journal_summary(const struct store *store, struct store_journal_summary *ret_summary);
+
+/** What the journal's disk has left for us, asked of the file system at each call; 0: it did not say. Any thread. */
+uint64_t store_journal_disk_free_bytes(const struct store *store);

@@ -68,6 +68,16 @@ static void test_adding_up(void **state)
     assert_int_equal(sl_counter_get(&b.buckets[1]), 1);
 }
 
+static void test_counting_without_the_sum(void **state)
+{
+    struct sl_histogram histogram = {0};
+
+    (void)state;
+    sl_histogram_count(&histogram, 70);
+    assert_int_equal(only_bucket(&histogram), 1);
+    assert_int_equal(sl_counter_get(&histogram.sum_us), 0);
+}
+
 static void *count(void *context)
 {
     for (int i = 0; i < 200000; i++) {
@@ -96,9 +106,8 @@ static void test_read_while_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bounds_grow),
-        cmocka_unit_test(test_buckets),
-        cmocka_unit_test(test_adding_up),
+        cmocka_unit_test(test_bounds_grow),        cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_adding_up),          cmocka_unit_test(test_counting_without_the_sum),
         cmocka_unit_test(test_read_while_written),
     };
 
