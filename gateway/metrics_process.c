@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "metrics_page.h"
@@ -55,12 +56,20 @@ static uint64_t resident_bytes(void)
     return found == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
-/* One name for each, besides `.` and `..`; the one that this takes itself is left out. */
+/*
+ * Linux 6.2 and newer says how many there are. Before, they have to be listed: milliseconds for 10,000, on a
+ * loop that has other things to do, but at a scrape only. Besides `.` and `..` there is one name for each,
+ * that of the folder itself included, which is left out.
+ */
 static uint64_t open_fds(void)
 {
+    struct stat about;
     uint64_t names = 0;
-    DIR *folder = opendir("/proc/self/fd");
 
+    if (stat("/proc/self/fd", &about) == 0 && about.st_size > 0) {
+        return (uint64_t)about.st_size;
+    }
+    DIR *folder = opendir("/proc/self/fd");
     if (folder == NULL) {
         return 0;
     }
