@@ -39,6 +39,8 @@ struct verdict {
 
 static void call_alone(struct gw_ask *ask, size_t upstream);
 static void call(struct gw_ask *ask, struct gw_ask_attempt *attempt, size_t upstream);
+static void begin_trace(struct gw_ask_attempt *attempt);
+static void end_trace(struct gw_ask_attempt *attempt, int status);
 static size_t choose(const struct gw_ask *ask);
 static enum gw_canary canary_for(const struct gw_upstream_config *upstream,
                                  const struct gw_ask *ask);
@@ -58,6 +60,7 @@ static void finish_when_quiet(struct gw_ask *ask);
 static void finish(struct sl_task *task);
 static void arm(struct gw_ask *ask);
 static void on_timer(struct sl_timer *timer);
+static bool is_upstreams_timeout(int end_reason);
 static struct gw_ask_attempt *other_of(struct gw_ask *ask, const struct gw_ask_attempt *attempt);
 static void point_at(struct gw_ask *ask, const struct gw_ask_attempt *attempt);
 
@@ -154,6 +157,7 @@ static void call(struct gw_ask *ask, struct gw_ask_attempt *attempt, size_t upst
     };
     point_at(ask, attempt);
     ask->prompt.model = (struct store_text){model, strlen(model)};
+    begin_trace(attempt);
     atomic_fetch_add_explicit(&upstreams->shared->of[upstream].requests, 1, memory_order_relaxed);
     sl_buffer_init(&body, GW_PROMPT_MAX_BYTES);
     int err = upstreams->of[upstream].provider->build(&ask->prompt, &body, &ask->history_used,
@@ -166,6 +170,7 @@ static void call(struct gw_ask *ask, struct gw_ask_attempt *attempt, size_t upst
         return;
     }
     report(attempt, GW_BREAKER_UNKNOWN);
+    end_trace(attempt, err);
     if (other_of(ask, attempt)->call.op.running) {
         point_at(ask, other_of(ask, attempt)); /* without its hedge, then */
     } else {
@@ -217,10 +222,10 @@ static void on_called(struct sl_op *op, int status)
     if (attempt->connect_expired && status == SL_E_CANCELLED) {
         status = SL_E_UPSTREAM_CONNECT_TIMEOUT;
     }
+    end_trace(attempt, status);
     if (ask->is_over || (ask->answering != NULL && ask->answering != attempt)) {
-        bool too_late = ask->end_reason == SL_E_UPSTREAM_FIRST_TOKEN_TIMEOUT ||
-                        ask->end_reason == SL_E_UPSTREAM_IDLE_TIMEOUT;
-        report(attempt, too_late ? GW_BREAKER_FAILURE : GW_BREAKER_UNKNOWN);
+        report(attempt,
+               is_upstreams_timeout(ask->end_reason) ? GW_BREAKER_FAILURE : GW_BREAKER_UNKNOWN);
         finish_when_quiet(ask);
         return;
     }
@@ -500,7 +505,65 @@ static void finish(struct sl_task *task)
     sl_op_finish(&ask->op, ask->status);
 }
 
+/* ---------------------------------------------------------------- its trace */
+
+/* The request names the span that makes it: the call's own, or, where none is recorded, the caller's. */
+static void begin_trace(struct gw_ask_attempt *attempt)
+{
+    struct gw_ask *ask = attempt->ask;
+    const struct gw_upstream_config *upstream =
+        &ask->upstreams->config->upstreams[attempt->upstream];
+    uint64_t parent;
+
+    if (ask->trace == NULL || !gw_trace_context_is_set(ask->trace)) {
+        return;
+    }
+    parent = ask->trace->parent;
+    if (ask->record != NULL) {
+        attempt->span = gw_trace_record_call(ask->record);
+        parent = gw_trace_record_call_id(ask->record, attempt->span);
+    }
+    if (attempt->span != NULL) {
+        *attempt->span = (struct gw_trace_call){
+            .stage.from_us = attempt->started_us,
+            .upstream = upstream->name,
+            .provider = upstream->provider,
+            .model = ask->prompt.model.base,
+        };
+    }
+    gw_trace_context_format(ask->trace, parent, attempt->call.traceparent);
+    attempt->call.trace_state = ask->trace_state;
+}
+
+static void end_trace(struct gw_ask_attempt *attempt, int status)
+{
+    const struct gw_ask *ask = attempt->ask;
+    struct gw_trace_call *span = attempt->span;
+
+    if (span == NULL) {
+        return;
+    }
+    if (status == SL_E_CANCELLED && is_upstreams_timeout(ask->end_reason)) {
+        status = ask->end_reason;
+    }
+    span->stage.to_us = sl_loop_now_us(ask->upstreams->loop);
+    span->stage.error =
+        status != 0 && status != SL_E_CANCELLED ? sl_error_info(status)->code : NULL;
+    span->called_off = status == SL_E_CANCELLED;
+    span->answered = ask->answering == attempt || (ask->answering == NULL && status == 0);
+    span->http_status = attempt->call.http_status;
+    span->connected_us = attempt->call.connected_us;
+    span->first_byte_us = attempt->call.first_byte_us;
+}
+
 /* ---------------------------------------------------------------- parts */
+
+/* The turn gave it up because it was too slow. */
+static bool is_upstreams_timeout(int end_reason)
+{
+    return end_reason == SL_E_UPSTREAM_FIRST_TOKEN_TIMEOUT ||
+           end_reason == SL_E_UPSTREAM_IDLE_TIMEOUT;
+}
 
 static struct gw_ask_attempt *other_of(struct gw_ask *ask, const struct gw_ask_attempt *attempt)
 {

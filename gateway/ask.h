@@ -10,6 +10,7 @@
 #pragma once
 
 #include "prompt.h"
+#include "trace_span.h"
 #include "upstreams.h"
 
 struct gw_ask;
@@ -22,9 +23,10 @@ struct gw_ask_attempt {
     struct gw_upstream_call call;
     size_t upstream; /* its index */
     uint64_t started_us;
-    uint32_t ticket;      /* the breaker's */
-    bool reported;        /* the breaker knows how it went */
-    bool connect_expired; /* our timer ended it */
+    uint32_t ticket;            /* the breaker's */
+    bool reported;              /* the breaker knows how it went */
+    bool connect_expired;       /* our timer ended it */
+    struct gw_trace_call *span; /* NULL: not recorded */
 };
 
 struct gw_ask {
@@ -38,6 +40,9 @@ struct gw_ask {
     const char *user;
     size_t user_len;
     uint64_t deadline_us; /* of the first token: nothing is tried that would begin after it */
+    const struct gw_trace_context *trace; /* passed on when it is set */
+    const char *trace_state;              /* along with it; NULL: none */
+    struct gw_trace_record *record;       /* where the calls are noted; NULL: nowhere */
     /* outputs, as they become known */
     const struct gw_upstream_call
         *call; /* whose answer it is, or the last one that failed; NULL: none was made */

@@ -295,6 +295,8 @@ void gw_chat_request_dispose(struct gw_chat_request *request)
 {
     free(request->message);
     free(request->model);
+    free(request->trace_state);
     request->message = NULL;
     request->model = NULL;
+    request->trace_state = NULL;
 }

@@ -9,6 +9,7 @@
 
 #include "sluice/error.h"
 #include "sluice/uuid.h"
+#include "trace_context.h"
 
 struct gw_config;
 
@@ -35,6 +36,8 @@ struct gw_chat_request {
     enum gw_on_disconnect on_disconnect;
     char client_message_id[GW_CLIENT_MESSAGE_ID_MAX + 1]; /* "" when absent */
     bool stream;
+    struct gw_trace_context trace; /* of the headers; not set when there was none */
+    char *trace_state;             /* what goes with it, NULL: nothing */
 };
 
 /**

@@ -21,6 +21,7 @@
 #include "whole_reply.h"
 
 static int take_key(const struct gw_exchange *exchange, struct gw_chat_request *request);
+static void take_trace(const struct gw_exchange *exchange, struct gw_chat_request *request);
 static int admit(struct gw_exchange *exchange, uint32_t *ret_user_ticket);
 static bool take_place(struct gw_server *server, unsigned turns_max);
 static void give_place_back(struct gw_server *server);
@@ -60,6 +61,7 @@ void gw_chat_route(struct gw_exchange *exchange)
         gw_reply_problem(exchange, err, error.detail, error.param);
         return;
     }
+    take_trace(exchange, &request);
     err = take_key(exchange, &request);
     if (err != 0) {
         gw_chat_request_dispose(&request);
@@ -100,6 +102,38 @@ static int take_key(const struct gw_exchange *exchange, struct gw_chat_request *
     memcpy(request->client_message_id, key.base, key.len);
     request->client_message_id[key.len] = '\0';
     return 0;
+}
+
+/*
+ * The trace that the caller is in. What is ill-formed, or there twice, is as good as not there
+ * (Trace Context section 3.2); without it the state means nothing.
+ */
+static void take_trace(const struct gw_exchange *exchange, struct gw_chat_request *request)
+{
+    const h2o_headers_t *headers = &exchange->req->headers;
+    struct sl_buffer state;
+    size_t parents = 0;
+    int err = 0;
+
+    sl_buffer_init(&state, GW_TRACESTATE_MAX + 1);
+    for (size_t i = 0; i < headers->size; i++) {
+        const h2o_iovec_t *name = headers->entries[i].name, value = headers->entries[i].value;
+        if (h2o_memis(name->base, name->len, H2O_STRLIT("traceparent"))) {
+            parents++;
+            if (gw_trace_context_parse(value.base, value.len, &request->trace) != 0) {
+                parents = 2;
+            }
+        } else if (err == 0 && h2o_memis(name->base, name->len, H2O_STRLIT("tracestate"))) {
+            err = sl_buffer_appendf(&state, "%s%.*s", state.len > 0 ? "," : "", (int)value.len,
+                                    value.base);
+        }
+    }
+    if (parents != 1) {
+        request->trace = (struct gw_trace_context){0};
+    } else if (err == 0 && gw_trace_state_is_valid(state.base, state.len)) {
+        request->trace_state = strndup(state.base, state.len);
+    }
+    sl_buffer_dispose(&state);
 }
 
 bool gw_chat_begin(struct gw_exchange *exchange, const struct sl_uuid *turn_id,

@@ -152,6 +152,16 @@ struct gw_config {
         char *listen;
     } ops;
     struct {
+        char *url; /* tracing.url: none = off; an OTLP/HTTP address, .../v1/traces */
+        unsigned
+            sample_percent; /* tracing.sample_percent: 100, of turns whose caller did not say */
+        unsigned queue_max; /* tracing.queue_max: 4096 spans that wait; more are dropped */
+        unsigned batch_max; /* tracing.batch_max: 512 spans in one request */
+        unsigned
+            interval_ms; /* tracing.interval_ms: 1000, the longest that a span waits for others */
+        unsigned timeout_ms; /* tracing.timeout_ms: 5000, of one request */
+    } tracing;
+    struct {
         unsigned timeout_s;       /* shutdown.timeout_s: 30, running turns may finish */
         unsigned drain_timeout_s; /* shutdown.drain_timeout_s: 10, then for the writer */
     } shutdown;

@@ -142,6 +142,13 @@ static const struct gw_config_key keys[] = {
 
     {KEY(ops, listen), TEXT(NULL, address), .flags = FIXED},
 
+    {KEY(tracing, url),            TEXT(NULL, http_url), .flags = PASSWORD | FIXED},
+    {KEY(tracing, sample_percent), NUMBER(100, 0, 100)},
+    {KEY(tracing, queue_max),      NUMBER(4096, 16, 1048576), .flags = FIXED},
+    {KEY(tracing, batch_max),      NUMBER(512, 1, 8192), .flags = FIXED},
+    {KEY(tracing, interval_ms),    NUMBER(1000, 1, MINUTE_MS), .flags = FIXED},
+    {KEY(tracing, timeout_ms),     NUMBER(5000, 1, MINUTE_MS), .flags = FIXED},
+
     {KEY(shutdown, timeout_s),       NUMBER(30, 0, 3600)},
     {KEY(shutdown, drain_timeout_s), NUMBER(10, 0, 3600)},
 };

@@ -25,6 +25,7 @@
 #include "log.h"
 #include "sluice/op.h"
 #include "sluice/text.h"
+#include "trace_export.h"
 #include "upstreams.h"
 #include "user_turns.h"
 #include "worker.h"
@@ -166,6 +167,11 @@ static int start(struct process *process)
     }
     gw_log_init(&process->log, server->main_loop);
     server->started_unix_s = (uint64_t)time(NULL);
+    if (server->config->tracing.url != NULL &&
+        gw_trace_export_create(server->config, &server->traces) != 0) {
+        (void)fprintf(stderr, "sluice: cannot make the thread for traces\n");
+        return EXIT_RUNTIME;
+    }
     int code = make_store(process);
     return code == EXIT_CLEAN ? make_workers(process) : code;
 }
@@ -359,6 +365,7 @@ static int stop(struct process *process)
     for (unsigned i = 0; i < server->workers_count; i++) {
         gw_worker_join(&server->workers[i]);
     }
+    gw_trace_export_destroy(server->traces);
     store_destroy(server->store);
     gw_user_turns_destroy(server->user_turns);
     gw_log_event(&process->log, left == 0 ? "info" : "error", "stopped",

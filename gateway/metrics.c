@@ -12,6 +12,7 @@
 
 #include "log.h"
 #include "metrics_page.h"
+#include "trace_export.h"
 #include "upstreams.h"
 #include "worker.h"
 
@@ -125,6 +126,7 @@ static int write_counters(const struct gw_server *server, const struct gw_metric
     const struct gw_stats *g = &totals->gateway;
     const struct store_client_stats *s = &totals->store;
     const struct store_writer_stats *w = store_writer_stats(server->store);
+    const struct gw_trace_counts *t = gw_trace_export_counts(server->traces);
     const char *counter = "counter", *gauge = "gauge";
     const struct counter_row rows[] = {
         {"sluice_turns_total", "Turns that ended, by result.", counter, "result=\"complete\"",
@@ -204,6 +206,10 @@ static int write_counters(const struct gw_server *server, const struct gw_metric
          "type=\"error\"", &s->database_errors},
         {"sluice_database_read_errors_total", "", counter, "type=\"timeout\"",
          &s->database_timeouts},
+        {"sluice_trace_spans_exported_total", "Spans that the collector took.", counter, "",
+         &t->exported},
+        {"sluice_trace_spans_dropped_total", "Spans lost: the queue full, the collector away.",
+         counter, "", &t->dropped},
         {"sluice_writer_records_waiting", "Records that are not in Postgres yet.", gauge, "",
          &w->records_waiting},
         {"sluice_writer_bytes_waiting", "Bytes of those records.", gauge, "", &w->bytes_waiting},

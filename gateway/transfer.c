@@ -94,7 +94,10 @@ int gw_upstream_start(struct gw_upstream *upstream, struct gw_upstream_call *cal
     (void)curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, 0L);
     call->transfer = transfer;
     sl_op_start(&call->op);
-    int err = set_addresses(transfer);
+    int err = call->traceparent[0] != '\0' ? gw_transfer_set_trace(transfer, call) : 0;
+    if (err == 0) {
+        err = set_addresses(transfer);
+    }
     if (err == 0) {
         err = send_request(transfer);
     } else if (err == SL_E_NOT_FOUND) {

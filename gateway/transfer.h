@@ -21,6 +21,8 @@ struct gw_transfer {
     struct gw_resolve resolve;
     struct curl_slist *addresses; /* what libcurl was told about the host */
     uint64_t addresses_generation;
+    struct curl_slist
+        *trace; /* this request's own headers; the last one leads on to the fixed ones */
     struct sl_timer linger; /* how long we wait for the rest of a response that is decided */
     struct sl_task finish;  /* hands the call back from a task, never from inside libcurl */
     int finish_status;
@@ -59,6 +61,10 @@ void gw_transfer_release(struct gw_transfer *transfer);
 /** Tells libcurl the addresses ("a,b") of the upstream's host. 0 or SL_E_NO_MEMORY. */
 SL_MUST_CHECK int gw_transfer_set_addresses(struct gw_transfer *transfer, const char *addresses,
                                             uint64_t generation);
+
+/** Lets the call's trace go along with its request, until it is released. 0 or SL_E_NO_MEMORY. */
+SL_MUST_CHECK int gw_transfer_set_trace(struct gw_transfer *transfer,
+                                        const struct gw_upstream_call *call);
 
 /* transfer.c */
 /** Sets what of the options leads back into transfer.c. */

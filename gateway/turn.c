@@ -92,6 +92,7 @@ int gw_turn_start(struct gw_turns *turns, const struct sl_uuid *id, const struct
     turn->request = *request;
     memset(request, 0, sizeof(*request));
     sl_buffer_init(&turn->answer, turn->config->upstream.answer_max_bytes);
+    gw_turn_span_begin(turn);
     gw_turns_add(turns, turn);
     gw_feed_init(&turn->feed, &feed_owner, &turn->id, &turn->session,
                  4 * turn->config->upstream.answer_max_bytes + 65536);
@@ -282,6 +283,9 @@ static void ask(struct gw_turn *turn)
     turn->ask.model = turn->request.model;
     turn->ask.user = turn->user.id;
     turn->ask.user_len = turn->user.id_len;
+    turn->ask.trace = &turn->request.trace;
+    turn->ask.trace_state = turn->request.trace_state;
+    turn->ask.record = turn->record;
     turn->ask.deadline_us = turn->asked_us + 1000UL * config->upstream.first_token_timeout_ms;
     turn->ask.prompt = (struct gw_prompt){
         .system_template = config->chat.system_prompt,
@@ -399,6 +403,7 @@ static void finish(struct gw_turn *turn)
         turn->feed.error = turn->error;
     }
     gw_turn_report(turn);
+    gw_turn_span_end(turn);
     shed(turn);
     gw_user_turns_leave(turns->user_turns, turn->user_ticket);
     gw_turns_keep(turns, turn);

@@ -6,6 +6,7 @@
  * B born, C context, A ask, S stream, V save, D done. Lengths only: never a message, an answer, a token or a key.
  * Thread: the turn's loop.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -27,8 +28,6 @@ static char term_who(const struct gw_turn *turn);
 static char term_state(const struct gw_turn *turn);
 static int append_line(const struct gw_turn *turn, struct sl_buffer *line);
 static int append_ms(struct sl_buffer *line, const char *name, uint64_t from_us, uint64_t to_us);
-static const char *source_name(const struct store_read *read, int status);
-static uint64_t user_hash(const struct gw_user *user);
 
 void gw_turn_report(const struct gw_turn *turn)
 {
@@ -132,16 +131,20 @@ static int append_line(const struct gw_turn *turn, struct sl_buffer *line)
             "\"history_messages\":%zu,\"prompt_tokens\":%d,\"completion_tokens\":%d,"
             "\"profile_source\":\"%s\",\"history_source\":\"%s\","
             "\"upstream\":\"%s\",\"retries\":%u,\"failovers\":%u,\"hedged\":%s",
-            turn->feed.turn_id, turn->feed.session_id, (unsigned long long)user_hash(&turn->user),
+            turn->feed.turn_id, turn->feed.session_id, (unsigned long long)gw_turn_user_hash(turn),
             store_status_name(turn->status), term_who(turn), term_state(turn),
             info != NULL ? "\"" : "", info != NULL ? info->code : "null", info != NULL ? "\"" : "",
             turn->saved ? "true" : "false", gw_turn_call(turn)->http_status,
             turn->request.message_len, turn->feed.log.token_bytes, turn->feed.log.reasoning_bytes,
             turn->feed.log.last_seq, turn->ask.history_used, prompt_tokens, completion_tokens,
-            source_name(&turn->profile, turn->profile_status),
-            source_name(&turn->history, turn->history_status),
+            gw_turn_source(&turn->profile, turn->profile_status),
+            gw_turn_source(&turn->history, turn->history_status),
             turn->ask.upstream_name != NULL ? turn->ask.upstream_name : "", turn->ask.retries,
             turn->ask.failovers, turn->ask.is_hedged ? "true" : "false");
+    }
+    if (err == 0 && gw_trace_context_is_set(&turn->request.trace)) {
+        err = sl_buffer_appendf(line, ",\"trace_id\":\"%016" PRIx64 "%016" PRIx64 "\"",
+                                turn->request.trace.id_high, turn->request.trace.id_low);
     }
     struct {
         const char *name;
@@ -171,17 +174,16 @@ static int append_ms(struct sl_buffer *line, const char *name, uint64_t from_us,
     return sl_buffer_appendf(line, ",\"%s\":%.3f", name, (double)(to_us - from_us) / 1000);
 }
 
-static const char *source_name(const struct store_read *read, int status)
+const char *gw_turn_source(const struct store_read *read, int status)
 {
     static const char *const names[] = {"none", "cache", "local", "database"};
 
     return status != 0 ? "failed" : names[read->source];
 }
 
-/* Tells users apart in the log without naming them. */
-static uint64_t user_hash(const struct gw_user *user)
+uint64_t gw_turn_user_hash(const struct gw_turn *turn)
 {
-    return sl_hash_mix(sl_hash_add(SL_HASH_START, user->id, user->id_len));
+    return sl_hash_mix(sl_hash_add(SL_HASH_START, turn->user.id, turn->user.id_len));
 }
 
 void gw_turn_trace(const struct gw_turn *turn, enum gw_turn_state next)

@@ -1,6 +1,7 @@
 /**
  * The inside of a turn, for the files that make it up: turn.c (the story), turn_events.c (what it
- * says), turn_report.c (what is counted and logged). Nobody else includes this.
+ * says), turn_report.c (what is counted and logged), turn_span.c (what its trace shows). Nobody else
+ * includes this.
  */
 #pragma once
 
@@ -65,6 +66,8 @@ struct gw_turn {
     struct sl_buffer answer; /* the text, once it is saved */
     bool question_announced, ops_cancelled;
 
+    struct gw_trace_record *record; /* for its trace; NULL: it is not recorded */
+
     int error; /* the first one; 0: fine so far */
     enum gw_turn_state error_state;
     enum store_status status;
@@ -104,6 +107,18 @@ double gw_turn_ttft_ms(const struct gw_turn *turn);
 
 /** turn_report.c: counts the finished turn and writes its log line. */
 void gw_turn_report(const struct gw_turn *turn);
+
+/** turn_report.c: tells users apart without naming them. */
+uint64_t gw_turn_user_hash(const struct gw_turn *turn);
+
+/** turn_report.c: where a part of the context came from: "cache", "failed" and the like. */
+const char *gw_turn_source(const struct store_read *read, int status);
+
+/** turn_span.c: at birth; joins the caller's trace or begins one, and decides whether it is recorded. */
+void gw_turn_span_begin(struct gw_turn *turn);
+
+/** turn_span.c: at the end; completes the record, if there is one, and hands it over. */
+void gw_turn_span_end(struct gw_turn *turn);
 
 /** turn_report.c, for SLUICE_LOG=debug: one line per state move. */
 void gw_turn_trace(const struct gw_turn *turn, enum gw_turn_state next);

@@ -16,6 +16,7 @@
 
 struct gw_config;
 struct gw_stats;
+struct gw_trace_record;
 struct gw_turn;
 struct gw_upstreams;
 struct gw_user;
@@ -39,6 +40,8 @@ struct gw_turns {
     size_t kept_max_bytes; /* of finished turns */
     /** Takes one finished log line without its newline. */
     void (*log_line)(void *context, const char *line, size_t len);
+    /** Takes the record of a finished turn; NULL: traces are off. */
+    void (*take_trace)(void *context, struct gw_trace_record *record);
     void (*on_end)(void *context);   /* a turn is done; it may still be followed or kept */
     void (*on_quiet)(void *context); /* nothing of ours is on another loop any more */
     void *context;

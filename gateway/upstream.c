@@ -9,6 +9,7 @@
  */
 #include "upstream.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,6 +31,7 @@ static int build_headers(struct gw_upstream *upstream, const struct gw_upstream_
 static int add_header(struct gw_upstream *upstream, const char *text);
 static struct gw_transfer *new_transfer(struct gw_upstream *upstream);
 static void set_options(struct gw_transfer *transfer);
+static void forget_trace(struct gw_transfer *transfer);
 static curl_socket_t open_socket(void *context, curlsocktype purpose,
                                  struct curl_sockaddr *address);
 
@@ -281,10 +283,50 @@ int gw_transfer_set_addresses(struct gw_transfer *transfer, const char *addresse
     return 0;
 }
 
+/* The fixed headers, one of which is the key, are shared and not copied. */
+int gw_transfer_set_trace(struct gw_transfer *transfer, const struct gw_upstream_call *call)
+{
+    char line[sizeof("traceparent: ") + GW_TRACESTATE_MAX];
+
+    (void)snprintf(line, sizeof(line), "traceparent: %s", call->traceparent);
+    transfer->trace = curl_slist_append(NULL, line);
+    struct curl_slist *last = transfer->trace;
+    if (last != NULL && call->trace_state != NULL) {
+        (void)snprintf(line, sizeof(line), "tracestate: %s", call->trace_state);
+        last->next = curl_slist_append(NULL, line);
+        last = last->next;
+    }
+    if (last == NULL) {
+        curl_slist_free_all(transfer->trace);
+        transfer->trace = NULL;
+        return SL_E_NO_MEMORY;
+    }
+    last->next = transfer->upstream->headers;
+    (void)curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, transfer->trace);
+    return 0;
+}
+
+static void forget_trace(struct gw_transfer *transfer)
+{
+    struct curl_slist *last = transfer->trace;
+
+    if (last == NULL) {
+        return;
+    }
+    while (last->next != transfer->upstream->headers) {
+        last = last->next;
+    }
+    last->next = NULL;
+    curl_slist_free_all(transfer->trace);
+    transfer->trace = NULL;
+    (void)curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, transfer->upstream->headers);
+}
+
 void gw_transfer_release(struct gw_transfer *transfer)
 {
     struct gw_upstream *upstream = transfer->upstream;
 
+    forget_trace(transfer);
     sl_loop_disarm(upstream->loop, &transfer->linger);
     sl_loop_undefer(upstream->loop, &transfer->finish);
     gw_sse_parser_dispose(&transfer->parser);

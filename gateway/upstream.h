@@ -10,6 +10,7 @@
 #include "delta.h"
 #include "sluice/loop.h"
 #include "sluice/op.h"
+#include "trace_context.h"
 
 struct gw_config;
 struct gw_provider;
@@ -30,6 +31,8 @@ struct gw_upstream_events {
 struct gw_upstream_call {
     struct sl_op op;
     const struct gw_upstream_events *events; /* input */
+    char traceparent[GW_TRACEPARENT_SIZE];   /* input: goes along as a header; "": nothing does */
+    const char *trace_state;                 /* input, until done: goes with it; NULL: none */
     /* outputs, as they become known */
     bool connected;
     uint64_t connected_us, first_byte_us; /* loop clock; 0: not yet */

@@ -23,6 +23,7 @@
 #include "log.h"
 #include "routes.h"
 #include "sluice/op.h"
+#include "trace_export.h"
 #include "upstreams.h"
 
 enum { IDLE_WAIT_MS = 1000 };
@@ -36,6 +37,7 @@ static void on_wake(void *context);
 static void on_drain(h2o_timeout_entry_t *entry);
 static void *run_on_thread(void *context);
 static void log_turn(void *context, const char *line, size_t len);
+static void take_trace(void *context, struct gw_trace_record *record);
 static void on_turn_end(void *context);
 static void on_quiet(void *context);
 static void begin_drain(struct sl_message *message);
@@ -81,6 +83,7 @@ int gw_worker_init(struct gw_worker *worker, struct gw_server *server, unsigned 
         .index = index,
         .kept_max_bytes = kept_max_bytes(worker),
         .log_line = log_turn,
+        .take_trace = server->traces != NULL ? take_trace : NULL,
         .on_end = on_turn_end,
         .on_quiet = on_quiet,
         .context = worker,
@@ -197,6 +200,13 @@ static void log_turn(void *context, const char *line, size_t len)
     struct gw_worker *worker = context;
 
     gw_log_line(worker->server->log, line, len);
+}
+
+static void take_trace(void *context, struct gw_trace_record *record)
+{
+    struct gw_worker *worker = context;
+
+    gw_trace_export_push(worker->server->traces, record);
 }
 
 static void on_turn_end(void *context)

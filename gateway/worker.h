@@ -21,6 +21,7 @@
 struct gw_config;
 struct gw_listener;
 struct gw_log;
+struct gw_trace_export;
 struct gw_upstreams;
 struct gw_upstreams_shared;
 struct gw_user_turns;
@@ -35,6 +36,7 @@ struct gw_server {
     struct gw_user_turns *user_turns;
     struct store *store;
     struct gw_log *log;
+    struct gw_trace_export *traces; /* NULL: off */
     struct sl_loop *main_loop;
     struct gw_worker *workers;
     unsigned workers_count;
