@@ -16,7 +16,7 @@ enum { GW_TRACEPARENT_LEN = 55, GW_TRACEPARENT_SIZE = 56, GW_TRACESTATE_MAX = 51
 
 struct gw_trace_context {
     uint64_t id_high, id_low; /* both 0: no trace */
-    uint64_t parent;          /* the span that asks us; 0: the trace begins here */
+    uint64_t parent;          /* the span that asks us; 0: there is none, the trace begins here */
     bool sampled;             /* whoever began it wants it recorded */
 };
 

@@ -22,7 +22,8 @@
 enum {
     FLUSH_MS = 1000,
     POLL_MS = 1000,
-    SPAN_MAX_BYTES = 4096, /* a span has about 1 KB */
+    SPAN_MAX_BYTES = 4096, /* it has about 600 */
+    TURN_SPANS_MAX = 16,
 };
 
 struct gw_trace_export {
@@ -200,9 +201,9 @@ static struct gw_trace_record *take_batch(struct gw_trace_export *export, size_t
 static bool send_batch(struct gw_trace_export *export, struct gw_trace_record *batch)
 {
     struct sl_buffer json;
-    size_t spans_max = export->config->tracing.batch_max + GW_TRACE_CALLS_MAX;
 
-    sl_buffer_init(&json, (spans_max + 8) * SPAN_MAX_BYTES);
+    /* a single turn may have more spans than a batch */
+    sl_buffer_init(&json, (export->config->tracing.batch_max + TURN_SPANS_MAX) * SPAN_MAX_BYTES);
     int err = gw_trace_json_begin(&json);
     for (; err == 0 && batch != NULL; batch = batch->next) {
         err = gw_trace_json_add(&json, batch);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <setjmp.h>
@@ -14,6 +15,7 @@
 struct world world;
 
 static void on_log_line(void *context, const char *line, size_t len);
+static void on_trace(void *context, struct gw_trace_record *record);
 static void on_end(void *context);
 static void on_quiet(void *context);
 static void on_wake(struct gw_follower *follower);
@@ -44,6 +46,7 @@ void world_open(void)
     world.config.upstream.breaker_open_ms = 10000;
     world.config.cache.history_ttl_s = 60;
     world.config.writer.save_timeout_ms = 5000;
+    world.config.tracing.sample_percent = 100;
     world.config.upstreams = world.upstream_configs;
     world.upstreams = (struct gw_upstreams){
         .loop = world.loop,
@@ -67,6 +70,7 @@ void world_open(void)
         .peers_count = 1,
         .kept_max_bytes = 1 << 20,
         .log_line = on_log_line,
+        .take_trace = on_trace,
         .on_end = on_end,
         .on_quiet = on_quiet,
     };
@@ -425,10 +429,38 @@ static void on_log_line(void *context, const char *line, size_t len)
     (void)snprintf(world.last_log_line, sizeof(world.last_log_line), "%.*s", (int)len, line);
 }
 
+/* However a turn ended: its stages are the whole of it, and its calls lie within the asking. */
+static void on_trace(void *context, struct gw_trace_record *record)
+{
+    const struct gw_trace_stage *turn = &record->turn, *ask = &record->ask, *save = &record->save;
+    unsigned answered = 0;
+
+    (void)context;
+    world.traces++;
+    assert_true(record->context_stage.from_us == turn->from_us && save->to_us == turn->to_us);
+    if (ask->to_us != 0) {
+        assert_true(record->context_stage.to_us == ask->from_us && ask->to_us == save->from_us);
+    } else {
+        assert_true(record->context_stage.to_us == save->from_us);
+        assert_int_equal(record->calls_count, 0);
+    }
+    for (size_t i = 0; i < record->calls_count; i++) {
+        const struct gw_trace_call *call = &record->calls[i];
+        assert_true(ask->from_us <= call->stage.from_us);
+        assert_true(call->stage.from_us <= call->stage.to_us && call->stage.to_us <= ask->to_us);
+        assert_false(call->called_off && call->stage.error != NULL);
+        answered += call->answered;
+    }
+    assert_true(answered <= 1);
+    assert_true(answered == 1 || record->stream.to_us == 0);
+    free(record);
+}
+
 static void on_end(void *context)
 {
     (void)context;
     world.ends++;
+    assert_int_equal(world.traces, world.ends);
 }
 
 static void on_quiet(void *context)

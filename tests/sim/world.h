@@ -35,7 +35,7 @@ struct world {
     /* what it has handed over */
     enum store_status answer_status;
     char answer_text[256];
-    unsigned saves_started, appends, ends, log_lines;
+    unsigned saves_started, appends, ends, log_lines, traces;
     size_t window_count;
     bool window_known;
     /* what the next start functions return */
