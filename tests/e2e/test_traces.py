@@ -246,6 +246,16 @@ def test_a_bad_state_is_dropped_alone(traced_gateway, stub, user):
         assert TRACE in fields(stub)["traceparent"] and "tracestate" not in fields(stub)
 
 
+def test_headers_in_several_lines(traced_gateway, stub, user):
+    """Lines of a state are one list; two parents are none."""
+    given = f"00-{TRACE}-{SPAN}-01"
+    traced_gateway.ask(user, say("tokens=1"), headers={"Traceparent": given, "Tracestate": "a=1\r\ntracestate: b=2"})
+    assert TRACE in fields(stub)["traceparent"] and fields(stub)["tracestate"] == "a=1,b=2"
+    headers = {"traceparent": f"{given}\r\ntraceparent: {given}", "tracestate": "a=1"}
+    traced_gateway.ask(user, say("tokens=1"), headers=headers)
+    assert TRACE not in fields(stub)["traceparent"] and "tracestate" not in fields(stub)
+
+
 def test_nothing_is_sampled_at_zero_percent(start, traced, collector, stub, user):
     gateway = start({**traced, "tracing.sample_percent": 0})
     posts = len(collector.bodies)
