@@ -13,12 +13,14 @@ import { SessionList } from "./sessions.js";
 import { forgetToken, storeToken, storedToken, takeTokenFromAddress, tokenSubject } from "./token.js";
 
 const SESSION_KEY = "sluice.session"; // the chat to show again after a reload
+const RAG_KEY = "sluice.use_rag"; // there: the switch is on
 const TITLE_CHARS = 60;
 const NAMING_DELAYS_MS = [0, 1000, 3000]; // the database may learn of a new chat a moment later
 const BOTTOM_SLACK_PX = 64; // so near to the end a reader wants to follow
 
 const byId = (id) => document.getElementById(id);
 const field = byId("message");
+const useRag = byId("use-rag");
 const scroller = byId("scroller");
 
 const api = createApi(storedToken);
@@ -70,6 +72,13 @@ const page = {
         }
     },
     mayAsk,
+    usesRag: () => useRag.checked,
+    /** For screen readers: an answer as a whole, instead of every word of it as it arrives. */
+    announce(conversation, text) {
+        if (conversation === shown) {
+            byId("announcer").textContent = text;
+        }
+    },
 };
 
 /* ------------------------------------------------------------------ start */
@@ -169,14 +178,17 @@ function showState() {
     byId("send").hidden = shown.busy;
     byId("stop").hidden = !shown.busy;
     byId("send").disabled = field.value.trim() === "";
+    byId("hint").textContent = shown.busy
+        ? "Escape stops the answer"
+        : "Enter sends, Shift + Enter starts a new line";
     if (!shown.busy) {
         say("");
     }
 }
 
-/** The line under the field. */
+/** Under the field, in the place of the hint. */
 function say(text) {
-    byId("hint").textContent = text || "Enter sends, Shift + Enter starts a new line";
+    byId("notice").textContent = text;
 }
 
 /* ------------------------------------------------------------------ asking */
@@ -200,6 +212,20 @@ function connectComposer() {
     byId("stop").addEventListener("click", () => {
         shown.stop();
         field.focus();
+    });
+    document.addEventListener("keydown", (event) => {
+        // Dialogs, the drawer and a name that is being edited have an Escape of their own.
+        if (event.key === "Escape" && !event.isComposing && !document.querySelector("dialog[open]")) {
+            shown.stop();
+        }
+    });
+    useRag.checked = localStorage.getItem(RAG_KEY) !== null;
+    useRag.addEventListener("change", () => {
+        if (useRag.checked) {
+            localStorage.setItem(RAG_KEY, "on");
+        } else {
+            localStorage.removeItem(RAG_KEY);
+        }
     });
     byId("welcome").addEventListener("click", (event) => {
         const example = event.target.closest("button");
@@ -316,6 +342,9 @@ async function removeSession(id) {
     if (shown.sessionId === id) {
         showNewChat();
     }
+    if (document.activeElement === document.body) { // the button that was pressed is gone
+        byId("side").querySelector("button").focus();
+    }
 }
 
 function confirmDelete(name) {
@@ -338,10 +367,12 @@ function connectSideBar() {
     }
     byId("side").addEventListener("keydown", (event) => {
         if (event.key === "Escape" && document.body.classList.contains("side-open")) {
+            event.stopPropagation(); // it closes the drawer, it does not stop the answer
             closeSideBar();
             byId("menu").focus();
         }
     });
+    matchMedia("(max-width: 48rem)").addEventListener("change", closeSideBar); // as in app.css
     for (const dialog of document.querySelectorAll("dialog")) {
         for (const button of dialog.querySelectorAll("button[value]")) {
             button.addEventListener("click", () => dialog.close(button.value));
@@ -351,12 +382,14 @@ function connectSideBar() {
 
 function openSideBar() {
     document.body.classList.add("side-open");
+    document.querySelector("main").inert = true; // the keyboard stays in the drawer
     byId("menu").setAttribute("aria-expanded", "true");
     byId("side").querySelector("button").focus();
 }
 
 function closeSideBar() {
     document.body.classList.remove("side-open");
+    document.querySelector("main").inert = false;
     byId("menu").setAttribute("aria-expanded", "false");
 }
 

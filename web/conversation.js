@@ -57,6 +57,9 @@ export class Conversation {
         if (this.sessionId) {
             body.session_id = this.sessionId;
         }
+        if (this.#page.usesRag()) {
+            body.use_rag = true;
+        }
         this.#run(this.#exchange(body), performance.now());
     }
 
@@ -102,6 +105,7 @@ export class Conversation {
             answer.start(askedAt);
         }
         this.#page.grown(this, { jump: true });
+        this.#page.announce(this, "The answer is arriving.");
         try {
             for await (const event of follower.events()) {
                 this.#show(event, exchange);
@@ -116,6 +120,7 @@ export class Conversation {
             return;
         }
         this.#page.grown(this);
+        this.#page.announce(this, answer.spoken);
         this.#page.turnEnded(this);
     }
 
@@ -135,6 +140,9 @@ export class Conversation {
         }
         case "accepted":
             question.markSaved();
+            break;
+        case "sources":
+            answer.sources(event);
             break;
         case "warning":
             answer.warning(event);

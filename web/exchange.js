@@ -19,6 +19,8 @@ const STAGES = [
     ["saved_ms", "Answer on disk"],
 ];
 
+const SPOKEN_MAX_CHARS = 2000; // a longer answer is announced, not read out
+
 /** Why an answer that ended in good order is not a whole one. */
 const FINISH_NOTES = {
     length: "The answer reached its length limit.",
@@ -53,7 +55,8 @@ export class Answer {
     #firstTokenAt = 0;
     #thinking = null; // the folded part, once there is reasoning
     #failure = null; // the box of the last failure
-    #body = element("div", { class: "markdown", "aria-live": "polite" });
+    #body = element("div", { class: "markdown" });
+    #sources = element("div", { class: "sources" });
     #notes = element("div", { class: "notes" });
     #foot = element("div", { class: "foot" });
     #lost = element("span", { class: "lost", role: "status" });
@@ -62,7 +65,7 @@ export class Answer {
     constructor(onRendered) {
         this.#text = new MarkdownView(this.#body, onRendered);
         const attributes = { class: "answer", "aria-label": "Answer" };
-        this.node = element("article", attributes, this.#body, this.#notes, this.#foot);
+        this.node = element("article", attributes, this.#body, this.#sources, this.#notes, this.#foot);
     }
 
     /** Begins anew, also when an earlier try has left something. `askedAt`: NaN before a reload. */
@@ -79,8 +82,7 @@ export class Answer {
         this.#foot.replaceChildren(this.#lost);
         this.node.classList.toggle("waiting", this.#firstTokenAt === 0 && this.#thinking === null);
         this.node.classList.add("streaming");
-        // Screen readers read the answer once it is whole instead of every word of it twice.
-        this.#body.setAttribute("aria-busy", "true");
+        this.node.setAttribute("aria-busy", "true");
     }
 
     /** Whether the answer can arrive at the moment. */
@@ -88,7 +90,18 @@ export class Answer {
         this.#lost.textContent = connected ? "" : "Reconnecting…";
     }
 
+    /** The answer as it is read out once it has ended; "" when there is none. */
+    get spoken() {
+        const text = Array.from(this.#body.children, (block) => block.textContent).join("\n");
+        return text.length <= SPOKEN_MAX_CHARS ? text : "The answer is complete.";
+    }
+
     /* -------------------------------------------------------------- events, in order */
+
+    sources({ sources }) {
+        const items = sources.map((source) => element("li", {}, sourceNode(source)));
+        this.#sources.replaceChildren(element("h3", {}, "Sources"), element("ol", {}, items));
+    }
 
     warning({ code, message }) {
         this.#notes.append(element("p", { class: "note", title: code }, icon("info"), message || code));
@@ -170,6 +183,7 @@ export class Answer {
         this.#thinking?.node.remove();
         this.#thinking = null;
         this.#text.clear();
+        this.#sources.replaceChildren();
         this.#notes.replaceChildren();
         this.#foot.replaceChildren();
     }
@@ -179,7 +193,7 @@ export class Answer {
         this.#closeThinking(performance.now());
         this.#lost.remove();
         this.node.classList.remove("waiting", "streaming");
-        this.#body.setAttribute("aria-busy", "false");
+        this.node.removeAttribute("aria-busy");
     }
 
     #note(text) {
@@ -202,6 +216,32 @@ export class Answer {
                 ? "Thought" // how long, another page has seen
                 : `Thought for ${milliseconds(now - this.#thinking.since)}`;
         }
+    }
+}
+
+/* ------------------------------------------------------------------ sources */
+
+/** A link only where the document lies on the web: a document may say anything of itself. */
+function sourceNode({ title, url, score }) {
+    const place = webAddress(url);
+    const name = title || place?.host || "Untitled document";
+    const attributes = { title: typeof score === "number" ? `Score ${score.toFixed(2)}` : undefined };
+    if (!place) {
+        return element("span", attributes, name);
+    }
+    const link = { href: place.href, target: "_blank", rel: "noopener noreferrer" };
+    return [
+        element("a", { ...attributes, ...link }, name),
+        element("span", { class: "host" }, ` ${place.host}`),
+    ];
+}
+
+function webAddress(text) {
+    try {
+        const url = new URL(text);
+        return url.protocol === "https:" || url.protocol === "http:" ? url : null;
+    } catch {
+        return null;
     }
 }
 

@@ -1,5 +1,6 @@
 /**
- * Shows Markdown while it grows: the tree of markdown.js as nodes, at most once per frame.
+ * Shows Markdown while it grows: the tree of markdown.js as nodes, at most once per frame, and with
+ * rests so long that the page stays free for its reader however long one paragraph becomes.
  *
  * Only the last two blocks can change when text is added, so only those are parsed and built again:
  * a long answer costs as much per token at its end as at its start, and text that a reader has
@@ -9,11 +10,16 @@
 import { element, icon } from "./dom.js";
 import { parseMarkdown } from "./markdown.js";
 
+const RESTS = 3; // times as long as showing took
+const REST_MIN_MS = 5; // shorter ones are not worth a timer
+
 export class MarkdownView {
     #root;
     #text = "";
     #blocks = [];
+    #timer = 0;
     #frame = 0;
+    #rest = 0; // ms, before the next frame
     #onRendered;
 
     /** `onRendered` is called after each change of what is shown. */
@@ -24,15 +30,20 @@ export class MarkdownView {
 
     append(text) {
         this.#text += text;
-        if (this.#frame === 0) {
-            this.#frame = requestAnimationFrame(() => this.flush());
+        if (this.#timer !== 0 || this.#frame !== 0) {
+            return;
+        }
+        if (this.#rest < REST_MIN_MS) {
+            this.#askForFrame();
+        } else {
+            this.#timer = setTimeout(() => this.#askForFrame(), this.#rest);
         }
     }
 
     /** Shows what is there now; a page in the background gets no frames. */
     flush() {
-        cancelAnimationFrame(this.#frame);
-        this.#frame = 0;
+        this.#unschedule();
+        const began = performance.now();
         const kept = Math.max(0, this.#blocks.length - 2);
         const tail = parseMarkdown(this.#text, this.#blocks[kept]?.start ?? 0);
         tail.forEach((block, index) => this.#show(kept + index, block));
@@ -40,15 +51,27 @@ export class MarkdownView {
             this.#root.lastChild.remove();
         }
         this.#blocks = [...this.#blocks.slice(0, kept), ...tail];
-        this.#onRendered();
+        this.#onRendered(); // which looks at the page's height, so that layout counts too
+        this.#rest = RESTS * (performance.now() - began);
     }
 
     clear() {
-        cancelAnimationFrame(this.#frame);
-        this.#frame = 0;
+        this.#unschedule();
         this.#text = "";
         this.#blocks = [];
         this.#root.replaceChildren();
+    }
+
+    #askForFrame() {
+        this.#timer = 0;
+        this.#frame = requestAnimationFrame(() => this.flush());
+    }
+
+    #unschedule() {
+        clearTimeout(this.#timer);
+        cancelAnimationFrame(this.#frame);
+        this.#timer = 0;
+        this.#frame = 0;
     }
 
     #show(index, block) {
