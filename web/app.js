@@ -25,6 +25,7 @@ const scroller = byId("scroller");
 
 const api = createApi(storedToken);
 const conversations = new Map(); // by session id; a new chat joins when it has one
+const removing = new Set(); // ids of sessions that are being deleted
 let shown = null;
 let following = true; // the reader wants to stay at the end of the answer
 let lastTop = 0; // where the scroller stood when that was last looked at
@@ -59,6 +60,9 @@ const page = {
         showState();
     },
     async turnEnded(conversation) {
+        if (removing.has(conversation.sessionId)) {
+            return; // a title would come after the deletion
+        }
         await sessions.refresh();
         await giveTitle(conversation);
     },
@@ -328,14 +332,17 @@ async function removeSession(id) {
     if (!await confirmDelete(sessions.nameOf(id))) {
         return;
     }
-    await conversations.get(id)?.stop(); // or its answer would be stored after the chat is gone
+    removing.add(id);
     try {
+        await conversations.get(id)?.stop(); // or its answer would be stored after the chat is gone
         await api.deleteSession(id);
     } catch (error) {
         if (error.status !== 404) {
             say(`The chat was not deleted. ${error.message}`);
             return;
         }
+    } finally {
+        removing.delete(id);
     }
     conversations.delete(id);
     sessions.forget(id);

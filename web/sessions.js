@@ -15,6 +15,7 @@ export class SessionList {
     #on;
     #sessions = []; // {id, title, created_at, updated_at}, newest activity first
     #begun = new Set(); // ids that the gateway has not listed yet
+    #gone = new Set(); // ids that were deleted here: a list that was asked for before may still have them
     #busy = new Set(); // ids whose answer is arriving
     #current = "";
     #next = ""; // cursor of the rows after the last
@@ -33,7 +34,7 @@ export class SessionList {
             const { rows, next } = await this.#api.listSessions("");
             rows.forEach((row) => this.#begun.delete(row.id));
             const begun = this.#sessions.filter((session) => this.#begun.has(session.id));
-            this.#sessions = [...begun, ...rows];
+            this.#sessions = [...begun, ...rows.filter((row) => !this.#gone.has(row.id))];
             this.#next = next;
             this.#failure = "";
         } catch (error) {
@@ -52,7 +53,7 @@ export class SessionList {
     async #loadMore() {
         try {
             const { rows, next } = await this.#api.listSessions(this.#next);
-            this.#sessions.push(...rows.filter((row) => !this.#find(row.id)));
+            this.#sessions.push(...rows.filter((row) => !this.#find(row.id) && !this.#gone.has(row.id)));
             this.#next = next;
         } catch (error) {
             this.#fail(error);
@@ -69,9 +70,9 @@ export class SessionList {
         this.#draw();
     }
 
-    /** The stored title; "" when it has none; undefined when the gateway has not listed it. */
+    /** The stored title; "" when it has none; undefined when the gateway has not listed it, or no more. */
     titleOf(id) {
-        return this.#begun.has(id) ? undefined : this.#find(id)?.title ?? "";
+        return this.#begun.has(id) || this.#gone.has(id) ? undefined : this.#find(id)?.title ?? "";
     }
 
     /** What the chat is called on this page. */
@@ -104,6 +105,7 @@ export class SessionList {
 
     forget(id) {
         this.#begun.delete(id);
+        this.#gone.add(id);
         this.#sessions = this.#sessions.filter((session) => session.id !== id);
         this.#draw();
     }
