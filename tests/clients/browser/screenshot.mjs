@@ -1,5 +1,5 @@
 // docs/chat.png: the real page with a real answer. Not a test:
-//   ./dev test clients && SLUICE_BINARY=$PWD/build/asan/sluice node tests/clients/browser/screenshot.mjs docs/chat.png [dark|phone]
+//   ./dev test clients && node tests/clients/browser/screenshot.mjs docs/chat.png [dark|phone]
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
