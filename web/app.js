@@ -256,7 +256,7 @@ function mayAsk(conversation) {
         return false;
     }
     if (conversation.busy) {
-        say("The answer is still arriving. Your message waits here: send it afterwards, or stop the answer.");
+        say("Your message waits here until the answer has ended.");
         return false;
     }
     return true;

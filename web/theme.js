@@ -29,11 +29,11 @@
     apply(localStorage.getItem(KEY));
 
     document.addEventListener("DOMContentLoaded", () => {
-        const button = document.getElementById("theme");
-        const show = () => button.setAttribute("aria-pressed", isDark());
+        const button = document.getElementById("theme"); // a page need not have one
+        const show = () => button?.setAttribute("aria-pressed", isDark());
         show();
         systemDark.addEventListener("change", show);
-        button.addEventListener("click", () => {
+        button?.addEventListener("click", () => {
             const dark = !isDark();
             if (dark === systemDark.matches) {
                 localStorage.removeItem(KEY);
