@@ -63,6 +63,7 @@ static void on_timer(struct sl_timer *timer);
 static bool is_upstreams_timeout(int end_reason);
 static struct gw_ask_attempt *other_of(struct gw_ask *ask, const struct gw_ask_attempt *attempt);
 static void point_at(struct gw_ask *ask, const struct gw_ask_attempt *attempt);
+static void tell(struct gw_ask *ask, enum gw_ask_move move, size_t upstream, int error);
 
 static const struct gw_upstream_events events = {on_delta};
 
@@ -156,6 +157,7 @@ static void call(struct gw_ask *ask, struct gw_ask_attempt *attempt, size_t upst
         .ticket = ticket,
     };
     point_at(ask, attempt);
+    tell(ask, GW_ASK_CALL, upstream, 0);
     ask->prompt.model = (struct store_text){model, strlen(model)};
     begin_trace(attempt);
     atomic_fetch_add_explicit(&upstreams->shared->of[upstream].requests, 1, memory_order_relaxed);
@@ -195,6 +197,7 @@ static int on_delta(struct gw_upstream_call *call, const struct gw_delta *delta)
         uint64_t now_us = sl_loop_now_us(ask->upstreams->loop);
         ask->answering = attempt;
         point_at(ask, attempt);
+        tell(ask, GW_ASK_FIRST_DELTA, attempt->upstream, 0);
         gw_recent_times_record(&ask->upstreams->of[attempt->upstream].first_tokens, now_us,
                                now_us - attempt->started_us);
         gw_upstream_cancel(&other_of(ask, attempt)->call);
@@ -230,6 +233,9 @@ static void on_called(struct sl_op *op, int status)
         return;
     }
     point_at(ask, attempt); /* an answer without text has chosen no call by a delta */
+    if (status != 0) {
+        tell(ask, GW_ASK_FAILED, attempt->upstream, status);
+    }
     struct verdict verdict = judge(attempt, status);
     report(attempt, verdict.outcome);
     note_pause(attempt, verdict.retry);
@@ -326,6 +332,7 @@ static void after_failure(struct gw_ask *ask, int status)
     if (upstream != SIZE_MAX) {
         ask->failovers++;
         sl_counter_add(&ask->upstreams->stats->upstream_failovers, 1);
+        tell(ask, GW_ASK_FAILOVER, upstream, 0);
         call_alone(ask, upstream);
     } else if (!plan_retry(ask)) {
         conclude(ask, status);
@@ -355,6 +362,7 @@ static bool plan_retry(struct gw_ask *ask)
         return false;
     }
     ask->retry_due_us = due_us;
+    tell(ask, GW_ASK_RETRY_PLANNED, ask->retry_upstream, 0);
     return true;
 }
 
@@ -396,6 +404,7 @@ static void hedge(struct gw_ask *ask)
     }
     ask->is_hedged = true;
     sl_counter_add(&ask->upstreams->stats->upstream_hedges, 1);
+    tell(ask, GW_ASK_HEDGE, upstream, 0);
     call(ask, &ask->attempts[1], upstream);
 }
 
@@ -574,5 +583,13 @@ static struct gw_ask_attempt *other_of(struct gw_ask *ask, const struct gw_ask_a
 static void point_at(struct gw_ask *ask, const struct gw_ask_attempt *attempt)
 {
     ask->call = &attempt->call;
+    ask->called_us = attempt->started_us;
     ask->upstream_name = ask->upstreams->config->upstreams[attempt->upstream].name;
+}
+
+static void tell(struct gw_ask *ask, enum gw_ask_move move, size_t upstream, int error)
+{
+    if (ask->on_move != NULL) {
+        ask->on_move(ask, move, ask->upstreams->config->upstreams[upstream].name, error);
+    }
 }

@@ -18,6 +18,16 @@ struct gw_ask;
 /* At most one call and one hedge beside it run at a time. */
 enum { GW_ASK_CALLS = 2 };
 
+/** What may happen on the way to an answer. */
+enum gw_ask_move {
+    GW_ASK_CALL,          /* an upstream is sent the request */
+    GW_ASK_FAILED,        /* a call has ended without an answer */
+    GW_ASK_RETRY_PLANNED, /* the same upstream will be asked again */
+    GW_ASK_FAILOVER,      /* another one is asked instead */
+    GW_ASK_HEDGE,         /* another one is asked beside it */
+    GW_ASK_FIRST_DELTA,   /* the answer is this upstream's */
+};
+
 struct gw_ask_attempt {
     struct gw_ask *ask;
     struct gw_upstream_call call;
@@ -35,6 +45,11 @@ struct gw_ask {
     struct gw_upstreams *upstreams;
     /** As in struct gw_upstream_events; called for the one call whose answer it is. */
     int (*on_delta)(struct gw_ask *ask, const struct gw_delta *delta);
+    /**
+     * A move, and the upstream that it is about; `error`: of a failed call, else 0. It may be inside
+     * libcurl's callback: it may write a line, nothing else. NULL: nobody wants to know.
+     */
+    void (*on_move)(struct gw_ask *ask, enum gw_ask_move move, const char *upstream, int error);
     struct gw_prompt prompt; /* `model` is filled in here */
     const char *model;       /* as the request names it */
     const char *user;
@@ -47,6 +62,7 @@ struct gw_ask {
     const struct gw_upstream_call
         *call; /* whose answer it is, or the last one that failed; NULL: none was made */
     const char *upstream_name; /* its name; NULL: none */
+    uint64_t called_us;        /* when it was sent the request */
     size_t history_used;
     unsigned prompt_tokens; /* an estimate */
     unsigned retries, failovers;

@@ -22,6 +22,7 @@
 
 static int take_key(const struct gw_exchange *exchange, struct gw_chat_request *request);
 static void take_trace(const struct gw_exchange *exchange, struct gw_chat_request *request);
+static bool wants_timings(const struct gw_exchange *exchange);
 static int admit(struct gw_exchange *exchange, uint32_t *ret_user_ticket);
 static bool take_place(struct gw_server *server, unsigned turns_max);
 static void give_place_back(struct gw_server *server);
@@ -62,6 +63,7 @@ void gw_chat_route(struct gw_exchange *exchange)
         return;
     }
     take_trace(exchange, &request);
+    request.debug_timings = wants_timings(exchange);
     err = take_key(exchange, &request);
     if (err != 0) {
         gw_chat_request_dispose(&request);
@@ -134,6 +136,13 @@ static void take_trace(const struct gw_exchange *exchange, struct gw_chat_reques
         request->trace_state = strndup(state.base, state.len);
     }
     sl_buffer_dispose(&state);
+}
+
+static bool wants_timings(const struct gw_exchange *exchange)
+{
+    h2o_iovec_t wish = gw_exchange_header(exchange, "x-sluice-debug");
+
+    return h2o_memis(wish.base, wish.len, H2O_STRLIT("timings"));
 }
 
 bool gw_chat_begin(struct gw_exchange *exchange, const struct sl_uuid *turn_id,

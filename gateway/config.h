@@ -120,6 +120,8 @@ struct gw_config {
     struct {
         /* chat.system_prompt: template; {{profile}} is replaced by the profile's JSON or by nothing */
         char *system_prompt;
+        bool rag;           /* chat.rag: true; off: a request's use_rag only brings a warning */
+        bool debug_timings; /* chat.debug_timings: false; every turn tells where its time went */
         unsigned message_max_bytes;  /* chat.message_max_bytes: 32768 */
         unsigned history_messages;   /* chat.history_messages: 10 */
         unsigned history_tokens;     /* chat.history_tokens: 4000, an estimate of bytes / 4 */
@@ -194,14 +196,25 @@ void gw_config_destroy(struct gw_config *config);
 void gw_config_print(const struct gw_config *config);
 
 /**
- * The names of the keys that differ between two configurations but cannot change without a restart,
- * comma separated, cut to `size`. Returns how many there are.
+ * The names of the keys that differ between two configurations, separated by commas; those of the list
+ * as `upstreams[1].weight`, or `upstreams` when it has become longer or shorter. Names that do not fit
+ * into `size` are left out. Returns how many there are.
  */
+size_t gw_config_changes(const struct gw_config *now, const struct gw_config *next, char *text,
+                         size_t size);
+
+/** The same for those of them that cannot change without a restart. */
 size_t gw_config_fixed_changes(const struct gw_config *now, const struct gw_config *next,
-                               char *names, size_t size);
+                               char *text, size_t size);
 
 /** Whether the lists of upstreams are the same in every field, so that what was made from one serves on. */
 bool gw_config_upstreams_equal(const struct gw_config *a, const struct gw_config *b);
+
+/**
+ * Whether they name the same endpoints in the same order, so that what is known of them still holds.
+ * When an endpoint is asked, and for what (weight, priority, canary, models), may differ.
+ */
+bool gw_config_upstreams_same(const struct gw_config *a, const struct gw_config *b);
 
 /** Whether all keys of a section have the same values. */
 bool gw_config_section_equal(const struct gw_config *a, const struct gw_config *b,

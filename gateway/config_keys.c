@@ -50,6 +50,7 @@ enum {
     FIXED = GW_CONFIG_FIXED,
     REQUIRED = GW_CONFIG_REQUIRED,
     SINGLE = GW_CONFIG_SINGLE,
+    CHOICE = GW_CONFIG_CHOICE,
 };
 
 enum { MINUTE_MS = 60 * 1000, DAY_MS = 24 * 60 * MINUTE_MS, DAY_S = 24 * 60 * 60 };
@@ -118,6 +119,8 @@ static const struct gw_config_key keys[] = {
     {KEY(http, cors_origins), COUNT(http, cors_origins), ENTRIES(origin)},
 
     {KEY(chat, system_prompt),      TEXT(SYSTEM_PROMPT, prompt)},
+    {KEY(chat, rag),                .fallback = "true"},
+    {KEY(chat, debug_timings),      .fallback = "false"},
     {KEY(chat, message_max_bytes),  NUMBER(32768, 1, 16 * MIB)},
     {KEY(chat, history_messages),   NUMBER(10, 0, 1000), .flags = FIXED},
     {KEY(chat, history_tokens),     NUMBER(4000, 0, 10000000)},
@@ -160,10 +163,10 @@ static const struct gw_config_key upstream_keys[] = {
     {UPSTREAM(api_key),        TEXT(NULL, header_token), .flags = SECRET},
     {UPSTREAM(api_key_file),   TEXT(NULL, path)},
     {UPSTREAM(api_key_env),    TEXT(NULL, variable)},
-    {UPSTREAM(models), .count_offset = offsetof(struct gw_upstream_config, models_count), ENTRIES(model)},
-    {UPSTREAM(weight),         NUMBER(1, 1, 1000)},
-    {UPSTREAM(priority),       NUMBER(0, 0, 100)},
-    {UPSTREAM(canary_percent), NUMBER(0, 0, 100)},
+    {UPSTREAM(models), .count_offset = offsetof(struct gw_upstream_config, models_count), ENTRIES(model), .flags = CHOICE},
+    {UPSTREAM(weight),         NUMBER(1, 1, 1000), .flags = CHOICE},
+    {UPSTREAM(priority),       NUMBER(0, 0, 100), .flags = CHOICE},
+    {UPSTREAM(canary_percent), NUMBER(0, 0, 100), .flags = CHOICE},
 };
 /* clang-format on */
 

@@ -35,6 +35,7 @@ enum gw_config_flag {
     GW_CONFIG_FIXED = 1 << 2,    /* a change needs a restart */
     GW_CONFIG_REQUIRED = 1 << 3, /* there is no default */
     GW_CONFIG_SINGLE = 1 << 4,   /* describes the only upstream; not beside a list of them */
+    GW_CONFIG_CHOICE = 1 << 5,   /* says when an upstream is asked, not what it is */
 };
 
 enum {

@@ -11,7 +11,8 @@ enum { PROBLEM_MAX_BYTES = 4096 };
 /* wire.md section 4; `*` would not cover Authorization (Fetch standard, CORS-unsafe request headers) */
 static const char allowed_headers[] =
     "authorization, content-type, accept, last-event-id, idempotency-key, traceparent, tracestate, "
-    "x-api-key, anthropic-version, x-request-id, x-stainless-arch, x-stainless-async, "
+    "x-api-key, anthropic-version, x-request-id, x-sluice-debug, x-stainless-arch, "
+    "x-stainless-async, "
     "x-stainless-custom-poll-interval, x-stainless-helper-method, x-stainless-lang, "
     "x-stainless-os, "
     "x-stainless-package-version, x-stainless-poll-helper, x-stainless-retry-count, "

@@ -55,6 +55,7 @@ static void on_deadline(struct sl_timer *timer);
 static void on_profile(struct sl_op *op, int status);
 static void on_history(struct sl_op *op, int status);
 static int on_delta(struct gw_ask *ask, const struct gw_delta *delta);
+static void on_move(struct gw_ask *ask, enum gw_ask_move move, const char *upstream, int error);
 static void on_answer(struct sl_op *op, int status);
 static void on_question_saved(struct sl_op *op, int status);
 static void on_answer_saved(struct sl_op *op, int status);
@@ -80,7 +81,10 @@ int gw_turn_start(struct gw_turns *turns, const struct sl_uuid *id, const struct
     turn->config = turns->config;
     turn->tick.run = tick;
     turn->timer.expired = on_deadline;
+    turn->ask.upstreams =
+        turns->upstreams; /* like the configuration: a reload is for later turns */
     turn->received_us = received_us;
+    turn->born_us = sl_loop_now_us(turns->loop);
     turn->question_at_us = unix_now_us();
     turn->id = *id;
     turn->question_id = sl_uuid_v7();
@@ -265,8 +269,12 @@ static void warn_of_missing_context(struct gw_turn *turn)
     }
     if (turn->request.use_rag) {
         sl_counter_add(&turn->turns->stats->warnings_rag, 1);
-        gw_turn_say_warning(turn, "rag_unavailable",
-                            "Document search is not available on this server.");
+        if (turn->config->chat.rag) {
+            gw_turn_say_warning(turn, "rag_unavailable",
+                                "Document search is not available on this server.");
+        } else {
+            gw_turn_say_warning(turn, "rag_disabled", "Document search is switched off.");
+        }
     }
 }
 
@@ -278,8 +286,8 @@ static void ask(struct gw_turn *turn)
 
     turn->asked_us = sl_loop_now_us(turn->turns->loop);
     turn->ask.op.done = on_answer;
-    turn->ask.upstreams = turn->turns->upstreams;
     turn->ask.on_delta = on_delta;
+    turn->ask.on_move = on_move;
     turn->ask.model = turn->request.model;
     turn->ask.user = turn->user.id;
     turn->ask.user_len = turn->user.id_len;
@@ -579,6 +587,11 @@ static int on_delta(struct gw_ask *ask, const struct gw_delta *delta)
     }
     sl_loop_defer(turn->turns->loop, &turn->tick);
     return 0;
+}
+
+static void on_move(struct gw_ask *ask, enum gw_ask_move move, const char *upstream, int error)
+{
+    gw_turn_trace_ask(SL_CONTAINER_OF(ask, struct gw_turn, ask), move, upstream, error);
 }
 
 static int append_text(struct gw_turn *turn, enum sl_event_type type, const char *text, size_t len)

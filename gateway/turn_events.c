@@ -71,6 +71,9 @@ void gw_turn_say_done(struct gw_turn *turn)
     if (err == 0) {
         err = append_timings(turn, &payload);
     }
+    if (err == 0) {
+        err = gw_turn_debug_append(turn, &payload);
+    }
     say(turn, SL_EVENT_DONE, &payload, err);
 }
 
@@ -83,6 +86,9 @@ void gw_turn_say_error(struct gw_turn *turn)
     int err = sl_buffer_appendf(
         &payload, "\"code\":\"%s\",\"message\":\"%s\",\"retryable\":%s,\"saved\":%s", info->code,
         info->text, info->retryable ? "true" : "false", turn->saved ? "true" : "false");
+    if (err == 0) {
+        err = gw_turn_debug_append(turn, &payload);
+    }
     say(turn, SL_EVENT_ERROR, &payload, err);
 }
 

@@ -20,7 +20,6 @@
 enum { LINE_MAX_BYTES = 4096 };
 
 static const char state_letters[] = GW_STATS_TERM_STATES; /* by enum gw_turn_state */
-static const char *const state_names[] = {"born", "context", "ask", "stream", "save", "done"};
 
 static void count(const struct gw_turn *turn);
 static void count_tokens(const struct gw_turn *turn);
@@ -137,8 +136,8 @@ static int append_line(const struct gw_turn *turn, struct sl_buffer *line)
             turn->saved ? "true" : "false", gw_turn_call(turn)->http_status,
             turn->request.message_len, turn->feed.log.token_bytes, turn->feed.log.reasoning_bytes,
             turn->feed.log.last_seq, turn->ask.history_used, prompt_tokens, completion_tokens,
-            gw_turn_source(&turn->profile, turn->profile_status),
-            gw_turn_source(&turn->history, turn->history_status),
+            gw_turn_source_name(&turn->profile, turn->profile_status),
+            gw_turn_source_name(&turn->history, turn->history_status),
             turn->ask.upstream_name != NULL ? turn->ask.upstream_name : "", turn->ask.retries,
             turn->ask.failovers, turn->ask.is_hedged ? "true" : "false");
     }
@@ -174,7 +173,7 @@ static int append_ms(struct sl_buffer *line, const char *name, uint64_t from_us,
     return sl_buffer_appendf(line, ",\"%s\":%.3f", name, (double)(to_us - from_us) / 1000);
 }
 
-const char *gw_turn_source(const struct store_read *read, int status)
+const char *gw_turn_source_name(const struct store_read *read, int status)
 {
     static const char *const names[] = {"none", "cache", "local", "database"};
 
@@ -184,20 +183,4 @@ const char *gw_turn_source(const struct store_read *read, int status)
 uint64_t gw_turn_user_hash(const struct gw_turn *turn)
 {
     return sl_hash_mix(sl_hash_add(SL_HASH_START, turn->user.id, turn->user.id_len));
-}
-
-void gw_turn_trace(const struct gw_turn *turn, enum gw_turn_state next)
-{
-    char line[256];
-
-    if (strcmp(turn->config->log_level, "debug") != 0) {
-        return;
-    }
-    int n =
-        snprintf(line, sizeof(line),
-                 "{\"level\":\"debug\",\"event\":\"turn_state\",\"turn_id\":\"%s\",\"from\":\"%s\","
-                 "\"to\":\"%s\",\"after_ms\":%.3f}",
-                 turn->feed.turn_id, state_names[turn->state], state_names[next],
-                 (double)(sl_loop_now_us(turn->turns->loop) - turn->received_us) / 1000);
-    turn->turns->log_line(turn->turns->context, line, (size_t)n);
 }

@@ -49,8 +49,8 @@ void gw_turn_span_end(struct gw_turn *turn)
     (void)snprintf(record->request_id, sizeof(record->request_id), "%s", turn->request_id);
     record->user_hash = gw_turn_user_hash(turn);
     record->status = store_status_name(turn->status);
-    record->profile_source = gw_turn_source(&turn->profile, turn->profile_status);
-    record->history_source = gw_turn_source(&turn->history, turn->history_status);
+    record->profile_source = gw_turn_source_name(&turn->profile, turn->profile_status);
+    record->history_source = gw_turn_source_name(&turn->history, turn->history_status);
     record->turn =
         stage(turn->received_us, turn->saved_us, turn->error != SL_E_STOPPED ? turn->error : 0);
     record->context_stage = stage(turn->received_us, turn->context_done_us, 0);

@@ -1,7 +1,7 @@
 /**
  * The inside of a turn, for the files that make it up: turn.c (the story), turn_events.c (what it
- * says), turn_report.c (what is counted and logged), turn_span.c (what its trace shows). Nobody else
- * includes this.
+ * says), turn_debug.c (what developers are told), turn_report.c (what is counted and logged),
+ * turn_span.c (what its trace shows). Nobody else includes this.
  */
 #pragma once
 
@@ -74,7 +74,7 @@ struct gw_turn {
     bool saved;
 
     /* the loop's clock; 0: did not happen */
-    uint64_t received_us, profile_done_us, history_done_us, context_done_us, asked_us;
+    uint64_t received_us, born_us, profile_done_us, history_done_us, context_done_us, asked_us;
     uint64_t first_delta_us, first_token_us, last_delta_us, token_delivered_us;
     uint64_t answered_us, saved_us, gone_us, kept_until_us;
 };
@@ -105,14 +105,22 @@ void gw_turn_usage(const struct gw_turn *turn, int32_t *ret_prompt, int32_t *ret
 /** Milliseconds from the request's arrival to the first token; negative: there was none. */
 double gw_turn_ttft_ms(const struct gw_turn *turn);
 
+/**
+ * turn_debug.c: appends `,"debug":{…}` if this turn was asked for it. The answer has been saved, or that
+ * was given up. Errors as sl_buffer_append.
+ */
+SL_MUST_CHECK int gw_turn_debug_append(const struct gw_turn *turn, struct sl_buffer *payload);
+
+/** turn_debug.c, for SLUICE_LOG=debug: one line per state move, and per move of what asks the models. */
+void gw_turn_trace(const struct gw_turn *turn, enum gw_turn_state next);
+void gw_turn_trace_ask(const struct gw_turn *turn, enum gw_ask_move move, const char *upstream,
+                       int error);
+
 /** turn_report.c: counts the finished turn and writes its log line. */
 void gw_turn_report(const struct gw_turn *turn);
 
 /** turn_report.c: tells users apart without naming them. */
 uint64_t gw_turn_user_hash(const struct gw_turn *turn);
-
-/** turn_report.c: where a part of the context came from: "cache", "failed" and the like. */
-const char *gw_turn_source(const struct store_read *read, int status);
 
 /** turn_span.c: at birth; joins the caller's trace or begins one, and decides whether it is recorded. */
 void gw_turn_span_begin(struct gw_turn *turn);
@@ -120,5 +128,5 @@ void gw_turn_span_begin(struct gw_turn *turn);
 /** turn_span.c: at the end; completes the record, if there is one, and hands it over. */
 void gw_turn_span_end(struct gw_turn *turn);
 
-/** turn_report.c, for SLUICE_LOG=debug: one line per state move. */
-void gw_turn_trace(const struct gw_turn *turn, enum gw_turn_state next);
+/** turn_report.c: where a part of the context came from: "cache", "failed" and the like. */
+const char *gw_turn_source_name(const struct store_read *read, int status);
