@@ -252,27 +252,74 @@ bool gw_config_section_equal(const struct gw_config *a, const struct gw_config *
     return true;
 }
 
-size_t gw_config_fixed_changes(const struct gw_config *now, const struct gw_config *next,
-                               char *names, size_t size)
+/* The names that are being collected. */
+struct names {
+    char *text;
+    size_t size, len, count;
+};
+
+static void add_name(struct names *names, const char *name)
 {
-    size_t count, changes = 0, len = 0;
+    size_t len = strlen(name) + (names->len > 0);
+
+    names->count++;
+    if (names->len + len < names->size) {
+        (void)sprintf(names->text + names->len, "%s%s", names->len > 0 ? "," : "", name);
+        names->len += len;
+    }
+}
+
+static struct names no_names(char *text, size_t size)
+{
+    if (size > 0) {
+        text[0] = '\0';
+    }
+    return (struct names){.text = text, .size = size};
+}
+
+size_t gw_config_changes(const struct gw_config *now, const struct gw_config *next, char *text,
+                         size_t size)
+{
+    struct names names = no_names(text, size);
+    bool is_list = now->upstream.url == NULL || next->upstream.url == NULL;
+    char label[GW_CONFIG_LABEL_SIZE];
+    size_t count;
     const struct gw_config_key *keys = gw_config_keys(&count);
 
-    if (size > 0) {
-        names[0] = '\0';
-    }
     for (size_t i = 0; i < count; i++) {
-        if ((keys[i].flags & GW_CONFIG_FIXED) == 0 || gw_config_value_equal(now, next, &keys[i])) {
-            continue;
+        if (keys[i].type != GW_CONFIG_UPSTREAMS && !gw_config_value_equal(now, next, &keys[i])) {
+            add_name(&names, keys[i].name);
         }
-        if (len < size) {
-            int n =
-                snprintf(names + len, size - len, "%s%s", changes > 0 ? ", " : "", keys[i].name);
-            len += n > 0 ? (size_t)n : 0;
-        }
-        changes++;
     }
-    return changes;
+    /* what was made of upstream.url and the keys beside it has their names */
+    if (is_list && now->upstreams_count != next->upstreams_count) {
+        add_name(&names, "upstreams");
+        return names.count;
+    }
+    keys = gw_config_keys_of_upstream(&count);
+    for (unsigned i = 0; is_list && i < now->upstreams_count; i++) {
+        for (size_t j = 0; j < count; j++) {
+            if (!gw_config_value_equal(&now->upstreams[i], &next->upstreams[i], &keys[j])) {
+                add_name(&names, gw_config_keys_label(keys[j].leaf, i, label).name);
+            }
+        }
+    }
+    return names.count;
+}
+
+size_t gw_config_fixed_changes(const struct gw_config *now, const struct gw_config *next,
+                               char *text, size_t size)
+{
+    struct names names = no_names(text, size);
+    size_t count;
+    const struct gw_config_key *keys = gw_config_keys(&count);
+
+    for (size_t i = 0; i < count; i++) {
+        if ((keys[i].flags & GW_CONFIG_FIXED) != 0 && !gw_config_value_equal(now, next, &keys[i])) {
+            add_name(&names, keys[i].name);
+        }
+    }
+    return names.count;
 }
 
 void gw_config_destroy(struct gw_config *config)

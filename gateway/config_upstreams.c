@@ -275,7 +275,7 @@ static void drop_slashes(char *url)
 
 /* ------------------------------------------------------------------ compare, clear */
 
-bool gw_config_upstreams_equal(const struct gw_config *a, const struct gw_config *b)
+static bool are_equal(const struct gw_config *a, const struct gw_config *b, unsigned but_flags)
 {
     size_t count;
     const struct gw_config_key *keys = gw_config_keys_of_upstream(&count);
@@ -285,12 +285,23 @@ bool gw_config_upstreams_equal(const struct gw_config *a, const struct gw_config
     }
     for (unsigned i = 0; i < a->upstreams_count; i++) {
         for (size_t j = 0; j < count; j++) {
-            if (!gw_config_value_equal(&a->upstreams[i], &b->upstreams[i], &keys[j])) {
+            if ((keys[j].flags & but_flags) == 0 &&
+                !gw_config_value_equal(&a->upstreams[i], &b->upstreams[i], &keys[j])) {
                 return false;
             }
         }
     }
     return true;
+}
+
+bool gw_config_upstreams_equal(const struct gw_config *a, const struct gw_config *b)
+{
+    return are_equal(a, b, 0);
+}
+
+bool gw_config_upstreams_same(const struct gw_config *a, const struct gw_config *b)
+{
+    return are_equal(a, b, GW_CONFIG_CHOICE);
 }
 
 void gw_config_upstreams_clear(struct gw_config *config)

@@ -11,7 +11,7 @@
 #include "sluice/buffer.h"
 #include "sluice/op.h"
 
-enum { EVENT_MAX_BYTES = 2048 };
+enum { EVENT_MAX_BYTES = 8192 };
 
 struct line {
     struct sl_message message;

@@ -31,6 +31,7 @@
 #include "worker.h"
 
 enum { GENERATIONS_MAX = 1024 };
+enum { CHANGED_SIZE = 6144, FIXED_SIZE = 1024 }; /* for the names of all keys */
 
 struct process {
     struct gw_server server;
@@ -43,7 +44,7 @@ struct process {
     struct gw_config *configs[GENERATIONS_MAX];
     struct gw_auth_keys *keys[GENERATIONS_MAX];
     struct gw_upstreams_shared
-        *upstreams[GENERATIONS_MAX]; /* the one before, if the list is the same */
+        *upstreams[GENERATIONS_MAX]; /* the one before, if the endpoints are the same */
     size_t generations;
 };
 
@@ -139,12 +140,12 @@ static int load(struct process *process, char error[GW_CONFIG_ERROR_SIZE])
     return 0;
 }
 
-/* What is known of the upstreams (breakers, addresses) outlives a reload that does not change them. */
+/* What is known of the upstreams (breakers, addresses) outlives a reload that leaves them where they are. */
 static int share_upstreams(struct process *process, const struct gw_config *config)
 {
     size_t next = process->generations;
 
-    if (next > 0 && gw_config_upstreams_equal(process->configs[next - 1], config)) {
+    if (next > 0 && gw_config_upstreams_same(process->configs[next - 1], config)) {
         process->upstreams[next] = process->upstreams[next - 1];
         return 0;
     }
@@ -293,7 +294,7 @@ static void log_reload_failure(struct process *process, const char *error)
 static void reload(struct process *process)
 {
     struct gw_server *server = &process->server;
-    char fixed[512], error[GW_CONFIG_ERROR_SIZE];
+    char changed[CHANGED_SIZE], fixed[FIXED_SIZE], error[GW_CONFIG_ERROR_SIZE];
 
     if (process->stopping) {
         return;
@@ -303,17 +304,18 @@ static void reload(struct process *process)
         return;
     }
     size_t newest = process->generations - 1;
-    size_t count = gw_config_fixed_changes(process->configs[newest - 1], process->configs[newest],
-                                           fixed, sizeof(fixed));
+    const struct gw_config *now = process->configs[newest - 1], *next = process->configs[newest];
     server->upstreams = process->upstreams[newest];
     for (unsigned i = 0; i < server->workers_count; i++) {
-        if (gw_worker_reload(&server->workers[i], process->configs[newest], process->keys[newest],
+        if (gw_worker_reload(&server->workers[i], next, process->keys[newest],
                              process->upstreams[newest]) != 0) {
             log_reload_failure(process, "out of memory");
         }
     }
-    gw_log_event(&process->log, "info", "reloaded", "\"needs_restart\":\"%s\"",
-                 count > 0 ? fixed : "");
+    (void)gw_config_changes(now, next, changed, sizeof(changed));
+    (void)gw_config_fixed_changes(now, next, fixed, sizeof(fixed));
+    gw_log_event(&process->log, "info", "reloaded", "\"changed\":\"%s\",\"needs_restart\":\"%s\"",
+                 changed, fixed);
 }
 
 /* ---------------------------------------------------------------- stop */

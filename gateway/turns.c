@@ -2,8 +2,8 @@
  * All turns of one loop.
  *
  * A turn is in `all` and in one bucket of `by_id` for its whole life. When it is done it also enters
- * `kept`, whose first entry is the next to expire: they all stay equally long. Expired, or pushed out by
- * newer ones, a turn frees itself as soon as nobody follows it. Memory is counted when a turn publishes,
+ * `kept`, whose first entry is the next to expire: each stays as long as was configured when it was born.
+ * Expired, or pushed out by newer ones, a turn frees itself as soon as nobody follows it. Memory is counted when a turn publishes,
  * by capacity, so the figure is what the allocator was asked for.
  *
  * Failure modes: none. Thread: the loop's. Ownership: see the header.
@@ -18,6 +18,7 @@
 #include "turn_state.h"
 
 static void on_expiry(struct sl_timer *timer);
+static void enlist(struct gw_turns *turns, struct gw_turn *turn);
 static void let_go(struct gw_turns *turns, struct gw_turn *turn);
 static void arm(struct gw_turns *turns);
 
@@ -114,19 +115,33 @@ void gw_turns_add(struct gw_turns *turns, struct gw_turn *turn)
 
 void gw_turns_keep(struct gw_turns *turns, struct gw_turn *turn)
 {
+    uint64_t window_us = 1000000UL * turn->config->chat.resume_window_s;
+
     turns->running--;
     sl_counter_add(&turns->stats->turns_ended, 1);
-    if (turns->config->chat.resume_window_s == 0) {
+    if (window_us == 0) {
         return;
     }
-    turn->kept_until_us =
-        sl_loop_now_us(turns->loop) + 1000000UL * turns->config->chat.resume_window_s;
-    sl_list_append(&turns->kept, &turn->kept_link);
+    turn->kept_until_us = sl_loop_now_us(turns->loop) + window_us;
+    enlist(turns, turn);
     turns->kept_bytes += turn->counted_bytes;
     while (turns->kept_bytes > turns->kept_max_bytes && !sl_list_is_empty(&turns->kept)) {
         let_go(turns, SL_CONTAINER_OF(sl_list_first(&turns->kept), struct gw_turn, kept_link));
     }
     arm(turns);
+}
+
+/* At the end, unless a reload has shortened the window. */
+static void enlist(struct gw_turns *turns, struct gw_turn *turn)
+{
+    struct sl_link *next = &turns->kept;
+
+    while (next->prev != &turns->kept &&
+           SL_CONTAINER_OF(next->prev, struct gw_turn, kept_link)->kept_until_us >
+               turn->kept_until_us) {
+        next = next->prev;
+    }
+    sl_list_append(next, &turn->kept_link); /* before it: a list is a ring */
 }
 
 static void arm(struct gw_turns *turns)
@@ -151,7 +166,7 @@ static void on_expiry(struct sl_timer *timer)
     {
         struct gw_turn *turn = SL_CONTAINER_OF(link, struct gw_turn, kept_link);
         if (turn->kept_until_us > now_us) {
-            break; /* a reload may have shortened the window: then the first ones hold up the others */
+            break;
         }
         let_go(turns, turn);
     }

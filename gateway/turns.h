@@ -1,7 +1,7 @@
 /**
  * All turns of one loop: what they share, who they are, and how long the finished ones are kept.
  *
- * A finished turn stays for chat.resume_window_s, so that a client that was cut off can read the rest;
+ * A finished turn stays for the chat.resume_window_s of its birth, so that a client that was cut off can read the rest;
  * the oldest go first when they take more than this loop's share of chat.resume_bytes_max.
  * A turn's id ends in the index of its loop, so any loop knows where to ask for it.
  *

@@ -5,6 +5,8 @@
 
 #include "resolver.h"
 
+static void carry_over(const struct gw_upstreams *older, struct gw_upstreams *upstreams);
+
 int gw_upstreams_share(const struct gw_config *config, struct gw_upstreams_shared **ret_shared)
 {
     struct gw_upstreams_shared *shared = calloc(1, sizeof(*shared));
@@ -60,9 +62,22 @@ int gw_upstreams_create(struct sl_loop *loop, const struct gw_config *config,
             return err;
         }
     }
+    if (older != NULL && older->shared == shared) {
+        carry_over(older, upstreams);
+    }
     upstreams->older = older;
     *ret_upstreams = upstreams;
     return 0;
+}
+
+/* They are the same endpoints: what this loop has learned of them holds, and what its turns have saved up. */
+static void carry_over(const struct gw_upstreams *older, struct gw_upstreams *upstreams)
+{
+    for (size_t i = 0; i < GW_UPSTREAMS_MAX; i++) {
+        upstreams->of[i].first_tokens = older->of[i].first_tokens;
+    }
+    upstreams->retries = older->retries;
+    upstreams->hedges = older->hedges;
 }
 
 void gw_upstreams_destroy(struct gw_upstreams *upstreams)

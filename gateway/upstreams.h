@@ -17,7 +17,7 @@
 struct gw_resolver;
 
 struct gw_upstreams_shared {
-    const struct gw_config *config; /* whose list it follows */
+    const struct gw_config *config; /* the first one with these endpoints */
     struct {
         struct gw_breaker breaker;
         _Atomic uint64_t resting_until_us; /* it asked for a pause (Retry-After): others first */
@@ -49,7 +49,7 @@ void gw_upstreams_unshare(struct gw_upstreams_shared *shared);
 
 /**
  * Makes a loop's upstreams. `older` (NULL: none) are those that they replace after a reload: they are
- * kept and freed along with the new ones.
+ * kept and freed along with the new ones. With the same `shared` they hand on what they have measured.
  */
 SL_MUST_CHECK int gw_upstreams_create(struct sl_loop *loop, const struct gw_config *config,
                                       struct gw_upstreams_shared *shared, struct gw_stats *stats,

@@ -291,10 +291,14 @@ static void test_changes_that_need_a_restart(void **state)
     assert_int_equal(gw_config_fixed_changes(now, now, names, sizeof(names)), 0);
     assert_string_equal(names, "");
     assert_int_equal(gw_config_fixed_changes(now, next, names, sizeof(names)), 2);
-    assert_string_equal(names, "listen, journal.dir");
-    assert_int_equal(gw_config_fixed_changes(now, next, names, 10), 2);
-    assert_string_equal(names, "listen, j");
+    assert_string_equal(names, "listen,journal.dir");
+    assert_int_equal(gw_config_fixed_changes(now, next, names, 18), 2);
+    assert_string_equal(names, "listen"); /* half a name would be none */
     assert_int_equal(gw_config_fixed_changes(now, next, NULL, 0), 2);
+    assert_int_equal(gw_config_changes(now, now, names, sizeof(names)), 0);
+    assert_string_equal(names, "");
+    assert_int_equal(gw_config_changes(now, next, names, sizeof(names)), 5);
+    assert_string_equal(names, "listen,log_level,jwt.secret,journal.dir,http.cors_origins");
     gw_config_destroy(now);
     gw_config_destroy(next);
 }

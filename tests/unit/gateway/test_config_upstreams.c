@@ -360,6 +360,49 @@ static void test_equal_in_every_field(void **state)
     gw_config_destroy(config);
 }
 
+/* What an operator is told of a reload, and whether the breakers outlive it. */
+static void test_changes_of_entries_have_names(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *next, *names;
+        bool same;
+    } cases[] = {
+        {NO_URL "upstreams: [{name: a, url: 'http://a/v1'}, {name: b, url: 'http://b/v1'}]\n", "",
+         true},
+        {NO_URL
+         "upstreams: [{name: a, url: 'http://a/v1', weight: 2}, {name: b, url: 'http://b/v1', "
+         "priority: 1, canary_percent: 5, models: [default]}]\n",
+         "upstreams[0].weight,upstreams[1].models,upstreams[1].priority,upstreams[1].canary_"
+         "percent",
+         true},
+        {NO_URL
+         "upstreams: [{name: a, url: 'http://a/v1', api_key: sk}, {name: c, url: 'http://b/v1'}]\n",
+         "upstreams[0].api_key,upstreams[1].name", false},
+        {NO_URL "upstreams: [{name: a, url: 'http://a/v1'}]\n", "upstreams", false},
+        {NO_URL "upstream: {url: 'http://a/v1', hedge_percent: 1}\n",
+         "upstream.url,upstream.hedge_percent,upstreams", false},
+    };
+    char names[256];
+    struct gw_config *now = load(cases[0].next);
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct gw_config *next = load(cases[i].next);
+        (void)gw_config_changes(now, next, names, sizeof(names));
+        assert_string_equal(names, cases[i].names);
+        assert_int_equal(gw_config_upstreams_same(now, next), cases[i].same);
+        gw_config_destroy(next);
+    }
+    gw_config_destroy(now);
+    /* what follows from upstream.url is not told twice */
+    now = load(NO_URL "upstream: {url: 'http://a/v1'}\n");
+    struct gw_config *next = load(NO_URL "upstream: {url: 'http://b/v1', models: [x]}\n");
+    assert_int_equal(gw_config_changes(now, next, names, sizeof(names)), 2);
+    assert_string_equal(names, "upstream.url,upstream.models");
+    gw_config_destroy(now);
+    gw_config_destroy(next);
+}
+
 static void test_the_stores_need_no_keys(void **state)
 {
     (void)state;
@@ -385,6 +428,7 @@ int main(void)
         cmocka_unit_test_setup(test_keys_from_elsewhere, clear),
         cmocka_unit_test_setup(test_print_loads_again, clear),
         cmocka_unit_test_setup(test_equal_in_every_field, clear),
+        cmocka_unit_test_setup(test_changes_of_entries_have_names, clear),
         cmocka_unit_test_setup(test_the_stores_need_no_keys, clear),
     };
 
