@@ -264,7 +264,8 @@ static void add_name(struct names *names, const char *name)
 
     names->count++;
     if (names->len + len < names->size) {
-        (void)sprintf(names->text + names->len, "%s%s", names->len > 0 ? "," : "", name);
+        (void)snprintf(names->text + names->len, names->size - names->len, "%s%s",
+                       names->len > 0 ? "," : "", name);
         names->len += len;
     }
 }
