@@ -1,18 +1,16 @@
 """The journal's disk is full, refuses, tears or lies: what was acknowledged is kept all the same."""
 
-import contextlib
 import errno
 import glob
 import itertools
 import os
 import re
-import subprocess
-import tempfile
 import threading
 import time
 
 import pytest
 from harness.disk_faults import DiskFaults
+from harness.full_disk import fill, tmpfs
 from harness.gateway import run_once
 from harness.scene import journal_dir, rounds, scene, scene_on  # noqa: F401 (fixtures)
 from harness.tokens import SECRET, new_user
@@ -59,28 +57,6 @@ class Running:
 
 
 # ---------------------------------------------------------------- full
-
-
-@contextlib.contextmanager
-def tmpfs(size):
-    with tempfile.TemporaryDirectory(prefix="sluice-tmpfs.", dir="/tmp") as folder:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-        try:
-            yield folder
-        finally:
-            subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(path):
-    """Writes until nothing fits any more."""
-    with open(path, "wb", buffering=0) as file:
-        for size in (65536, 4096):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(b"\0" * size)
 
 
 def test_a_full_disk(settings, own_postgres, own_database, stub):
