@@ -21,7 +21,7 @@ from harness.stub import say
 from harness.tokens import new_user
 from harness.wait import wait_until
 
-# {job: all that fires for it}; the one that is well comes last
+# {job: all that fires for it}
 EXPECTED = {
     "sluice-gone": {"SluiceDown"},
     "sluice-slow": {"SluiceTtftHigh", "SluiceTurnsSlow"},
@@ -121,7 +121,7 @@ class Scenes:
                 self.over.wait(pause_s)
 
         for number in range(clients):
-            self.clients.append(threading.Thread(target=run, args=(number * 0.4,)))
+            self.clients.append(threading.Thread(target=run, args=(number * 0.4,), daemon=True))
             self.clients[-1].start()
 
     def stop(self):
@@ -167,27 +167,26 @@ def prometheus(scenes):
 
 
 @pytest.mark.parametrize(
-    "check", [("check", "config", "prometheus.yml"), ("check", "rules", "rules.yml"), ("test", "rules", "rules_test.yml")]
+    "check", ["check config prometheus.yml", "check rules rules.yml", "test rules rules_test.yml"]
 )
 def test_promtool_finds_nothing(check):
-    code, words = promtool(*check)
+    code, words = promtool(*check.split())
     assert code == 0 and "SUCCESS" in words, words
 
 
-@pytest.mark.parametrize("job", EXPECTED)
-def test_a_fault_fires_its_alerts_and_no_others(prometheus, scenes, job):
+@pytest.mark.parametrize("job", [job for job in EXPECTED if EXPECTED[job]])
+def test_a_fault_fires_its_alerts(prometheus, scenes, job):
     if job in scenes.skipped:
         pytest.skip(scenes.skipped[job])
-    fired = {}
-
-    def fires():
-        fired.update(prometheus.firing(job))
-        return fired.keys() >= EXPECTED[job]
-
-    wait_until(fires, 40, f"{EXPECTED[job]} fire, not only {fired.keys()}")
-    assert fired.keys() == EXPECTED[job]
-    for name, annotations in fired.items():
+    wait_until(lambda: prometheus.firing(job).keys() >= EXPECTED[job], 40, f"{EXPECTED[job]} fire")
+    for name, annotations in prometheus.firing(job).items():
         assert not re.search("no value|error|NaN|Inf", annotations["summary"], re.I), (name, annotations)
+
+
+def test_nothing_else_fires(prometheus, scenes):
+    """Every alert has had the time it takes: each fires for somebody by now."""
+    for job in scenes.gateways:
+        assert prometheus.firing(job).keys() == EXPECTED[job], job
 
 
 def test_every_alert_has_been_fired_and_has_its_runbook(prometheus):
@@ -239,8 +238,8 @@ def test_a_query_of_the_dashboard_has_data(prometheus, query):
 def test_the_dashboard_can_be_imported():
     board = dashboard()
     assert [entry["name"] for entry in board["templating"]["list"]] == ["datasource", "job", "instance"]
-    text = json.dumps(board)
-    assert set(re.findall(r'"uid": "([^"]*)"', text)) == {"sluice", "${datasource}"}, "no data source of one installation"
+    uids = set(re.findall(r'"uid": "([^"]*)"', json.dumps(board)))
+    assert uids == {"sluice", "${datasource}"}, "no data source of one installation"
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     cells = [
         (x, y)

@@ -36,14 +36,14 @@ class Prometheus:
     def __init__(self, targets, thresholds):
         """`thresholds`: {name: (old, new)} for the lines of rules.yml that are marked `# site: name`."""
         self.folder = tempfile.mkdtemp(prefix="sluice-prometheus.", dir="/tmp")
-        each = "\n      - ".join(f'{{targets: ["{address}"], labels: {{job: {job}}}}}' for job, address in targets.items())
+        each = [f'{{targets: ["{address}"], labels: {{job: {job}}}}}' for job, address in targets.items()]
         self._adapt(
             "prometheus.yml",
             {
                 "scrape interval": ("15s", "1s"),
                 "evaluation interval": ("15s", "1s"),
                 "scrape timeout": ("5s", "1s"),
-                "targets": ('targets: ["127.0.0.1:8080"]', each),
+                "targets": ('targets: ["127.0.0.1:8080"]', "\n      - ".join(each)),
             },
         )
         self._adapt("rules.yml", thresholds, faster)
