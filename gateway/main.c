@@ -23,6 +23,7 @@
 #include "config.h"
 #include "listener.h"
 #include "log.h"
+#include "sampler.h"
 #include "sluice/op.h"
 #include "sluice/text.h"
 #include "trace_export.h"
@@ -36,6 +37,7 @@ enum { CHANGED_SIZE = 6144, FIXED_SIZE = 1024 }; /* for the names of all keys */
 struct process {
     struct gw_server server;
     struct gw_log log;
+    struct gw_sampler sampler;
     const char *config_file;
     struct sl_watch signals;
     int signal_fd;
@@ -155,6 +157,7 @@ static int share_upstreams(struct process *process, const struct gw_config *conf
 static int start(struct process *process)
 {
     struct gw_server *server = &process->server;
+    struct timespec now;
 
     server->config = process->configs[0];
     server->keys = process->keys[0];
@@ -167,14 +170,26 @@ static int start(struct process *process)
         return EXIT_RUNTIME;
     }
     gw_log_init(&process->log, server->main_loop);
-    server->started_unix_s = (uint64_t)time(NULL);
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    server->started_unix_s = (uint64_t)now.tv_sec;
+    if (gw_performance_create((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+                              &server->performance) != 0) {
+        (void)fprintf(stderr, "sluice: out of memory\n");
+        return EXIT_RUNTIME;
+    }
     if (server->config->tracing.url != NULL &&
         gw_trace_export_create(server->config, &server->traces) != 0) {
         (void)fprintf(stderr, "sluice: cannot make the thread for traces\n");
         return EXIT_RUNTIME;
     }
     int code = make_store(process);
-    return code == EXIT_CLEAN ? make_workers(process) : code;
+    if (code == EXIT_CLEAN) {
+        code = make_workers(process);
+    }
+    if (code == EXIT_CLEAN) {
+        gw_sampler_start(&process->sampler, server);
+    }
+    return code;
 }
 
 static int make_store(struct process *process)
@@ -359,6 +374,8 @@ static void on_drained(struct sl_message *message)
 static int stop(struct process *process)
 {
     struct gw_server *server = &process->server;
+
+    gw_sampler_stop(&process->sampler);
     size_t left = store_stop(server->store, 1000 * server->config->shutdown.drain_timeout_s);
 
     for (unsigned i = 0; i < server->workers_count; i++) {
@@ -370,6 +387,7 @@ static int stop(struct process *process)
     gw_trace_export_destroy(server->traces);
     store_destroy(server->store);
     gw_user_turns_destroy(server->user_turns);
+    gw_performance_destroy(server->performance);
     gw_log_event(&process->log, left == 0 ? "info" : "error", "stopped",
                  "\"records_not_written\":%zu", left);
     sl_loop_run_once(server->main_loop, 0); /* prints the last lines */

@@ -1,5 +1,5 @@
 /*
- * The chat page and its parts, compiled into the binary from web/.
+ * The chat page, the performance page and their parts, compiled into the binary from web/.
  *
  * A strict Content-Security-Policy: nothing from elsewhere, nothing inline. Thread: the request's worker.
  */
@@ -13,16 +13,26 @@ extern const struct sl_asset gw_web_assets[];
 extern const size_t gw_web_assets_count;
 
 static const struct sl_asset *find_asset(const char *name, size_t len);
+static void send_asset(struct gw_exchange *exchange, const struct sl_asset *asset);
 static const char *type_of(const char *name);
 
 void gw_page_route(struct gw_exchange *exchange)
 {
+    send_asset(exchange, exchange->id.base == NULL
+                             ? find_asset("index.html", 10)
+                             : find_asset(exchange->id.base, exchange->id.len));
+}
+
+void gw_performance_page_route(struct gw_exchange *exchange)
+{
+    send_asset(exchange, find_asset("performance.html", 16));
+}
+
+static void send_asset(struct gw_exchange *exchange, const struct sl_asset *asset)
+{
     static const char policy[] =
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    const struct sl_asset *asset = exchange->id.base == NULL
-                                       ? find_asset("index.html", 10)
-                                       : find_asset(exchange->id.base, exchange->id.len);
 
     if (asset == NULL) {
         gw_reply_problem(exchange, SL_E_NOT_FOUND, NULL, NULL);

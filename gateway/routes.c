@@ -31,6 +31,8 @@ static const struct gw_route routes[] = {
     {"GET", "/healthz", 0, gw_healthz_route},
     {"GET", "/readyz", 0, gw_readyz_route},
     {"GET", "/metrics", GW_ROUTE_OPS, gw_metrics_route},
+    {"GET", "/api/v1/performance", GW_ROUTE_OPS, gw_performance_route},
+    {"GET", "/performance", GW_ROUTE_OPS, gw_performance_page_route},
     {"GET", "/", 0, gw_page_route},
     {"GET", "/assets/:id", 0, gw_page_route},
 };

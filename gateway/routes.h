@@ -48,5 +48,9 @@ void gw_healthz_route(struct gw_exchange *exchange);
 void gw_readyz_route(struct gw_exchange *exchange);
 void gw_metrics_route(struct gw_exchange *exchange);
 
+/* performance_route.c */
+void gw_performance_route(struct gw_exchange *exchange);
+
 /* page_route.c */
 void gw_page_route(struct gw_exchange *exchange);
+void gw_performance_page_route(struct gw_exchange *exchange);

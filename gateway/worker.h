@@ -21,6 +21,7 @@
 struct gw_config;
 struct gw_listener;
 struct gw_log;
+struct gw_performance;
 struct gw_trace_export;
 struct gw_upstreams;
 struct gw_upstreams_shared;
@@ -37,6 +38,7 @@ struct gw_server {
     struct store *store;
     struct gw_log *log;
     struct gw_trace_export *traces; /* NULL: off */
+    struct gw_performance *performance;
     struct sl_loop *main_loop;
     struct gw_worker *workers;
     unsigned workers_count;
