@@ -42,7 +42,7 @@ export function makeCard({ title, note, format, series, ceiling, log, least = 1 
     const plot = node('div', { class: 'plot' }, picture, top, low, ends);
     const rows = node('tbody');
     const table = node('table', { 'aria-label': title }, tableHead(series), rows);
-    const scroll = node('div', { class: 'scroll' }, table);
+    const scroll = node('div', { class: 'scroll', tabindex: '0' }, table);
     const legend = node('ul', { class: 'legend' }, ...series.map(({ name }, i) => node('li', {}, key(i), name, ' ', values[i])));
     const card = node('section', { class: 'card', 'aria-label': title }, node('h2', {}, title, node('span', {}, ` ${note ?? ''}`)), legend, plot, scroll);
 

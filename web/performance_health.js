@@ -63,7 +63,7 @@ function judgeUpstreams(now, minute, find) {
     }
     const failovers = sum(minute, (sample) => sample.upstream_failovers + sample.upstream_retries);
     if (failovers > 0) {
-        find('look', 'Model requests were sent again', `${plural(failovers, 'time')} in the last minute; users do not notice.`);
+        find('look', 'Model requests were sent again', `${plural(failovers, 'time')} in the last minute.`);
     }
 }
 
