@@ -3,7 +3,8 @@
  *
  * Start: configuration, keys, listening sockets, store, workers; the line `listening` says that requests
  * are served. Stop (SIGTERM, SIGINT): workers drain, the store writes what is left, workers leave, exit.
- * SIGHUP loads configuration and keys again. The main thread waits for signals and prints log lines.
+ * SIGHUP loads configuration and keys again. The main thread waits for signals, prints log lines and
+ * samples the figures once a second.
  *
  * Failure modes: a bad configuration exits with 2 and one line that names the key; anything else that
  * prevents the start exits with 1. Thread: main. Ownership: `struct process` owns everything.
@@ -157,7 +158,6 @@ static int share_upstreams(struct process *process, const struct gw_config *conf
 static int start(struct process *process)
 {
     struct gw_server *server = &process->server;
-    struct timespec now;
 
     server->config = process->configs[0];
     server->keys = process->keys[0];
@@ -170,26 +170,14 @@ static int start(struct process *process)
         return EXIT_RUNTIME;
     }
     gw_log_init(&process->log, server->main_loop);
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    server->started_unix_s = (uint64_t)now.tv_sec;
-    if (gw_performance_create((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
-                              &server->performance) != 0) {
-        (void)fprintf(stderr, "sluice: out of memory\n");
-        return EXIT_RUNTIME;
-    }
+    server->started_unix_s = (uint64_t)time(NULL);
     if (server->config->tracing.url != NULL &&
         gw_trace_export_create(server->config, &server->traces) != 0) {
         (void)fprintf(stderr, "sluice: cannot make the thread for traces\n");
         return EXIT_RUNTIME;
     }
     int code = make_store(process);
-    if (code == EXIT_CLEAN) {
-        code = make_workers(process);
-    }
-    if (code == EXIT_CLEAN) {
-        gw_sampler_start(&process->sampler, server);
-    }
-    return code;
+    return code == EXIT_CLEAN ? make_workers(process) : code;
 }
 
 static int make_store(struct process *process)
@@ -228,11 +216,15 @@ static int make_workers(struct process *process)
     struct gw_server *server = &process->server;
     const struct gw_config *config = server->config;
     char bound[80] = "", ops_bound[80] = "";
+    struct timespec now;
 
     server->workers_count = config->threads;
     server->workers = calloc(config->threads, sizeof(struct gw_worker));
     server->turns_of_loops = calloc(config->threads, sizeof(struct gw_turns *));
+    (void)clock_gettime(CLOCK_REALTIME, &now);
     if (server->workers == NULL || server->turns_of_loops == NULL ||
+        gw_performance_create((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+                              &server->performance) != 0 ||
         gw_user_turns_create(config->chat.turns_max, &server->user_turns) != 0) {
         (void)fprintf(stderr, "sluice: cannot make the threads: out of memory\n");
         return EXIT_RUNTIME;
@@ -273,9 +265,11 @@ static int make_workers(struct process *process)
 
 static void wait_for_the_end(struct process *process)
 {
+    gw_sampler_start(&process->sampler, &process->server);
     while (!process->drained) {
         sl_loop_run_once(process->server.main_loop, 1000);
     }
+    gw_sampler_stop(&process->sampler);
 }
 
 static void on_signal(struct sl_watch *watch, unsigned events)
@@ -374,8 +368,6 @@ static void on_drained(struct sl_message *message)
 static int stop(struct process *process)
 {
     struct gw_server *server = &process->server;
-
-    gw_sampler_stop(&process->sampler);
     size_t left = store_stop(server->store, 1000 * server->config->shutdown.drain_timeout_s);
 
     for (unsigned i = 0; i < server->workers_count; i++) {

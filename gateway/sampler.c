@@ -1,7 +1,7 @@
 /*
  * The clock of the performance page: one reading of all counters per second.
  *
- * The first sample begins at zero, so nothing that was counted before it is lost. A sample that comes
+ * The first sample counts from zero, so nothing that came before it is lost. A sample that comes
  * late is longer than a second, and says so. Thread: main.
  */
 #include "sampler.h"
@@ -22,16 +22,14 @@ void gw_sampler_start(struct gw_sampler *sampler, const struct gw_server *server
 {
     sampler->server = server;
     sampler->timer.expired = on_second;
-    sampler->due_us = sl_loop_now_us(server->main_loop) + SECOND_US;
-    sampler->readings[sampler->last].at_us = server->started_us;
+    sampler->readings[sampler->last].at_us = sl_loop_now_us(server->main_loop);
+    sampler->due_us = sampler->readings[sampler->last].at_us + SECOND_US;
     sl_loop_arm(server->main_loop, &sampler->timer, SECOND_US);
 }
 
 void gw_sampler_stop(struct gw_sampler *sampler)
 {
-    if (sampler->server != NULL) {
-        sl_loop_disarm(sampler->server->main_loop, &sampler->timer);
-    }
+    sl_loop_disarm(sampler->server->main_loop, &sampler->timer);
 }
 
 static void on_second(struct sl_timer *timer)

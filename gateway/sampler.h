@@ -20,5 +20,5 @@ struct gw_sampler {
 /** Takes a sample every second from now on. The workers are initialized; `sampler` is zeroed memory. */
 void gw_sampler_start(struct gw_sampler *sampler, const struct gw_server *server);
 
-/** Before workers and store are gone. Idempotent. */
+/** Before workers and store are gone. */
 void gw_sampler_stop(struct gw_sampler *sampler);

@@ -38,10 +38,11 @@ struct gw_server {
     struct store *store;
     struct gw_log *log;
     struct gw_trace_export *traces; /* NULL: off */
-    struct gw_performance *performance;
     struct sl_loop *main_loop;
     struct gw_worker *workers;
     unsigned workers_count;
+    /* the last 15 minutes; it has a lock of its own */
+    struct gw_performance *performance;
     struct gw_turns **turns_of_loops; /* by index: how loops find each other */
     uint64_t started_unix_s;
     atomic_bool draining;
