@@ -74,11 +74,12 @@ let said = null; /* the headline as it was last read out */
 
 async function poll() {
     try {
-        const response = await fetch(`/api/v1/performance?since=${since}`, { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
-        if (!response.ok) {
-            throw new Error(String(response.status));
+        let page = await ask();
+        if (page.started_ms !== started && since > 0) {
+            since = 0; /* another process: all that it has */
+            page = await ask();
         }
-        take(await response.json());
+        take(page);
         answeredAt = performance.now();
         show(true);
     } catch {
@@ -87,12 +88,15 @@ async function poll() {
     setTimeout(poll, PERIOD);
 }
 
-function take(page) {
-    if (page.started_ms !== started && since > 0) {
-        started = page.started_ms;
-        since = 0; /* another process: all that it has, with the next request */
-        return;
+async function ask() {
+    const response = await fetch(`/api/v1/performance?since=${since}`, { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
+    if (!response.ok) {
+        throw new Error(String(response.status));
     }
+    return response.json();
+}
+
+function take(page) {
     started = page.started_ms;
     since = page.newest;
     samples.push(...page.samples);
@@ -111,7 +115,7 @@ function show(connected) {
     }
     const now = newest.time_ms + silent;
     const asTable = find('tables').getAttribute('aria-pressed') === 'true';
-    find('uptime').textContent = `up ${uptime(newest.time_ms - started)}`;
+    find('uptime').textContent = `up ${uptime(Math.max(0, newest.time_ms - started))}`;
     showUpstreams(newest, now);
     for (const { draw } of cards) {
         draw(samples, now, asTable);
