@@ -2,6 +2,7 @@
 
 import pytest
 from harness.gateway import STREAM, STUB_BINARY, Gateway
+from harness.many import ask_all
 from harness.stub import Stub, answer, once, say
 from harness.wait import wait_until
 
@@ -181,8 +182,9 @@ def test_a_hedge_is_traced(start, user, settings, stubs):
     ]
     changes = {"upstream.url": None, "upstreams": upstreams, "upstream.hedge_percent": 2, "threads": 1, "log": "debug"}
     gateway = start(changes)
-    for _ in range(60):  # they teach it what is usual, and earn the hedge
-        gateway.ask(user, say("tokens=1"))
+    # they teach it what is usual, then earn the hedge; beside slow ones the quick ones are not late
+    for directive, count in (("tokens=1 delay=150", 30), ("tokens=1", 100)):
+        ask_all(gateway, [say(directive)] * count, threads=10)
     turn = gateway.ask(user, say(f"tokens=1 delay=2000 at={stubs[0].port}"), headers=WISH)
     assert turn.last["debug"]["hedged"] is True and turn.last["debug"]["upstream"] == "spare"
     wait_until(lambda: len(moves(gateway, turn)) >= 4, what="its lines")

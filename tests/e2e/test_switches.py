@@ -119,7 +119,9 @@ def test_hedging(switched, stubs, user):
     def is_hedged():
         return gateway.turn_line(gateway.ask(user, late).turn_id)["hedged"]
 
-    ask_all(gateway, [say("tokens=1")] * 60, threads=10)
+    # beside slow ones the quick ones are not late, and leave what they earn
+    for directive, count in (("tokens=1 delay=150", 30), ("tokens=1", 60)):
+        ask_all(gateway, [say(directive)] * count, threads=10)
     assert is_hedged() is False
     assert scene.flip(upstream={"hedge_percent": 2})["changed"] == "upstream.hedge_percent"
     ask_all(gateway, [say("tokens=1")] * 60, threads=10)  # they earn it
