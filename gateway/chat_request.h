@@ -38,7 +38,7 @@ struct gw_chat_request {
     bool stream;
     struct gw_trace_context trace; /* of the headers; not set when there was none */
     char *trace_state;             /* what goes with it, NULL: nothing */
-    bool debug_timings; /* not from the body: the header X-Sluice-Debug asks for it */
+    bool debug_timings;            /* not from the body: the header X-Sluice-Debug asks for it */
 };
 
 /**

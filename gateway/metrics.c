@@ -22,15 +22,13 @@ struct counter_row {
     const sl_counter *value;
 };
 
-static void add_up(const struct gw_server *server, struct gw_metrics_totals *totals);
-static void add_counters(sl_counter *into, const sl_counter *from, size_t count);
-static int write_counters(const struct gw_server *server, const struct gw_metrics_totals *totals,
+static int write_counters(const struct gw_server *server, const struct gw_totals *totals,
                           struct sl_buffer *page);
-static int write_histograms(const struct gw_server *server, const struct gw_metrics_totals *totals,
+static int write_histograms(const struct gw_server *server, const struct gw_totals *totals,
                             struct sl_buffer *page);
 static int write_journal(const struct gw_server *server, struct sl_buffer *page);
 static int write_upstreams(const struct gw_server *server, struct sl_buffer *page);
-static int write_gauges(const struct gw_server *server, const struct gw_metrics_totals *totals,
+static int write_gauges(const struct gw_server *server, const struct gw_totals *totals,
                         struct sl_buffer *page);
 static int write_counter(const struct counter_row *row, bool first, struct sl_buffer *page);
 static int write_histogram(const struct gw_metrics_histogram *row, bool first,
@@ -38,12 +36,12 @@ static int write_histogram(const struct gw_metrics_histogram *row, bool first,
 
 int gw_metrics_write(const struct gw_server *server, struct sl_buffer *page)
 {
-    struct gw_metrics_totals *totals = calloc(1, sizeof(*totals));
+    struct gw_totals *totals = calloc(1, sizeof(*totals));
 
     if (totals == NULL) {
         return SL_E_NO_MEMORY;
     }
-    add_up(server, totals);
+    gw_totals_add_up(server, totals);
     int err = write_gauges(server, totals, page);
     if (err == 0) {
         err = write_counters(server, totals, page);
@@ -70,29 +68,7 @@ int gw_metrics_write(const struct gw_server *server, struct sl_buffer *page)
     return err;
 }
 
-/* Both structs consist of counters alone (histograms are counters too), so they add up as arrays. */
-static void add_up(const struct gw_server *server, struct gw_metrics_totals *totals)
-{
-    for (unsigned i = 0; i < server->workers_count; i++) {
-        const struct gw_worker *worker = &server->workers[i];
-        add_counters((sl_counter *)&totals->gateway, (const sl_counter *)&worker->stats,
-                     sizeof(worker->stats) / sizeof(sl_counter));
-        add_counters((sl_counter *)&totals->store,
-                     (const sl_counter *)store_client_stats(worker->store),
-                     sizeof(totals->store) / sizeof(sl_counter));
-        totals->redis_up += store_client_redis(worker->store) == STORE_LINK_UP;
-        totals->database_up += store_client_database(worker->store) == STORE_LINK_UP;
-    }
-}
-
-static void add_counters(sl_counter *into, const sl_counter *from, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        sl_counter_add(&into[i], sl_counter_get(&from[i]));
-    }
-}
-
-static int write_gauges(const struct gw_server *server, const struct gw_metrics_totals *totals,
+static int write_gauges(const struct gw_server *server, const struct gw_totals *totals,
                         struct sl_buffer *page)
 {
     const struct gw_stats *stats = &totals->gateway;
@@ -120,7 +96,7 @@ static int write_gauges(const struct gw_server *server, const struct gw_metrics_
         atomic_load_explicit(&server->log->dropped, memory_order_relaxed));
 }
 
-static int write_counters(const struct gw_server *server, const struct gw_metrics_totals *totals,
+static int write_counters(const struct gw_server *server, const struct gw_totals *totals,
                           struct sl_buffer *page)
 {
     const struct gw_stats *g = &totals->gateway;
@@ -314,7 +290,7 @@ static int write_upstreams(const struct gw_server *server, struct sl_buffer *pag
     return err;
 }
 
-static int write_histograms(const struct gw_server *server, const struct gw_metrics_totals *totals,
+static int write_histograms(const struct gw_server *server, const struct gw_totals *totals,
                             struct sl_buffer *page)
 {
     static const char stage[] = "Time of each stage of a turn.";

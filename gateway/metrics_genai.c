@@ -16,7 +16,7 @@
 static int write_usage(struct sl_buffer *page, const char *type,
                        const struct gw_stats_tokens *tokens);
 
-int gw_metrics_write_genai(const struct gw_metrics_totals *totals, struct sl_buffer *page)
+int gw_metrics_write_genai(const struct gw_totals *totals, struct sl_buffer *page)
 {
     const struct gw_stats *g = &totals->gateway;
     const struct gw_metrics_histogram rows[] = {

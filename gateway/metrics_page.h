@@ -1,22 +1,14 @@
 /**
- * The inside of the page of /metrics, for the files that make it up: metrics.c (what is added up, and most
- * of the page), metrics_turns.c (how turns ended), metrics_genai.c (OpenTelemetry's names),
- * metrics_process.c (what the system says of the process). Nobody else includes this.
+ * The inside of the page of /metrics, for the files that make it up: metrics.c (most of it),
+ * metrics_turns.c (how turns ended), metrics_genai.c (OpenTelemetry's names), metrics_process.c (what the
+ * system says of the process). Nobody else includes this.
  */
 #pragma once
 
 #include "sluice/buffer.h"
-#include "sluice/store.h"
-#include "stats.h"
+#include "totals.h"
 
 struct gw_server;
-
-/* The figures of all loops, added up. */
-struct gw_metrics_totals {
-    struct gw_stats gateway;
-    struct store_client_stats store;
-    unsigned redis_up, database_up;
-};
 
 /* One series. `labels` is the inside of the braces, or "". */
 struct gw_metrics_histogram {
@@ -35,8 +27,6 @@ SL_MUST_CHECK int gw_metrics_write_histograms(struct sl_buffer *page,
                                               const struct gw_metrics_histogram *rows,
                                               size_t count);
 
-SL_MUST_CHECK int gw_metrics_write_turns(const struct gw_metrics_totals *totals,
-                                         struct sl_buffer *page);
-SL_MUST_CHECK int gw_metrics_write_genai(const struct gw_metrics_totals *totals,
-                                         struct sl_buffer *page);
+SL_MUST_CHECK int gw_metrics_write_turns(const struct gw_totals *totals, struct sl_buffer *page);
+SL_MUST_CHECK int gw_metrics_write_genai(const struct gw_totals *totals, struct sl_buffer *page);
 SL_MUST_CHECK int gw_metrics_write_process(const struct gw_server *server, struct sl_buffer *page);

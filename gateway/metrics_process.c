@@ -7,6 +7,8 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,15 +47,17 @@ int gw_metrics_write_process(const struct gw_server *server, struct sl_buffer *p
 
 static uint64_t resident_bytes(void)
 {
-    uint64_t all = 0, resident = 0;
+    char line[256] = "";
     FILE *file = fopen("/proc/self/statm", "re");
 
     if (file == NULL) {
         return 0;
     }
-    int found = fscanf(file, "%" SCNu64 " %" SCNu64, &all, &resident);
+    char *all = fgets(line, sizeof(line), file);
     (void)fclose(file);
-    return found == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+    char *resident =
+        all != NULL ? strchr(all, ' ') : NULL; /* proc(5): the second number, in pages */
+    return resident != NULL ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
 /*

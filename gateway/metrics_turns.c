@@ -9,11 +9,11 @@
 #include "metrics_page.h"
 #include "sluice/error.h"
 
-static int write_errors(const struct gw_metrics_totals *totals, struct sl_buffer *page);
-static int write_terms(const struct gw_metrics_totals *totals, struct sl_buffer *page);
+static int write_errors(const struct gw_totals *totals, struct sl_buffer *page);
+static int write_terms(const struct gw_totals *totals, struct sl_buffer *page);
 static const char *code_of(size_t slot);
 
-int gw_metrics_write_turns(const struct gw_metrics_totals *totals, struct sl_buffer *page)
+int gw_metrics_write_turns(const struct gw_totals *totals, struct sl_buffer *page)
 {
     int err = write_errors(totals, page);
 
@@ -21,7 +21,7 @@ int gw_metrics_write_turns(const struct gw_metrics_totals *totals, struct sl_buf
 }
 
 /* Some errors share a code. */
-static int write_errors(const struct gw_metrics_totals *totals, struct sl_buffer *page)
+static int write_errors(const struct gw_totals *totals, struct sl_buffer *page)
 {
     uint64_t counts[GW_STATS_ERRORS];
     int err = gw_metrics_write_head(page, "sluice_turn_errors_total",
@@ -50,7 +50,7 @@ static const char *code_of(size_t slot)
     return sl_error_info((int)slot + SL_E_FIRST_ + 1)->code;
 }
 
-static int write_terms(const struct gw_metrics_totals *totals, struct sl_buffer *page)
+static int write_terms(const struct gw_totals *totals, struct sl_buffer *page)
 {
     int err =
         gw_metrics_write_head(page, "sluice_turns_by_term_total",
