@@ -251,16 +251,22 @@ static int take_client_message_id(struct parse *parse)
     if (err != 0 || text == NULL) {
         return err;
     }
-    bool printable = true;
-    for (size_t i = 0; i < len; i++) {
-        printable = printable && text[i] >= ' ' && text[i] <= '~';
-    }
-    if (len == 0 || len > GW_CLIENT_MESSAGE_ID_MAX || !printable) {
+    if (!gw_chat_request_key_is_valid(text, len)) {
         return gw_request_fault_refuse(parse->error, "client_message_id",
                                        "must be 1 to 64 printable ASCII characters");
     }
     memcpy(parse->request->client_message_id, text, len + 1);
     return 0;
+}
+
+bool gw_chat_request_key_is_valid(const char *key, size_t len)
+{
+    bool is_printable = true;
+
+    for (size_t i = 0; i < len; i++) {
+        is_printable = is_printable && key[i] >= ' ' && key[i] <= '~';
+    }
+    return len > 0 && len <= GW_CLIENT_MESSAGE_ID_MAX && is_printable;
 }
 
 /* NULL when the key is absent or null; what comes back holds no NUL but the one at its end. */

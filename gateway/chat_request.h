@@ -51,3 +51,6 @@ SL_MUST_CHECK int gw_chat_request_parse(const char *body, size_t len,
                                         struct gw_chat_request *ret_request,
                                         struct gw_request_error *ret_error);
 void gw_chat_request_dispose(struct gw_chat_request *request);
+
+/** Whether a text can be a client_message_id, from wherever it comes: 1 to 64 printable ASCII characters. */
+bool gw_chat_request_key_is_valid(const char *key, size_t len);

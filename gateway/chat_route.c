@@ -88,13 +88,8 @@ static int take_key(const struct gw_exchange *exchange, struct gw_chat_request *
     if (key.base == NULL) {
         return 0;
     }
-    if (key.len == 0 || key.len > GW_CLIENT_MESSAGE_ID_MAX) {
+    if (!gw_chat_request_key_is_valid(key.base, key.len)) {
         return SL_E_INVALID_VALUE;
-    }
-    for (size_t i = 0; i < key.len; i++) {
-        if (key.base[i] < ' ' || key.base[i] > '~') {
-            return SL_E_INVALID_VALUE;
-        }
     }
     if (request->client_message_id[0] != '\0') {
         bool is_same = strlen(request->client_message_id) == key.len &&

@@ -45,6 +45,15 @@ def stub():
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def stubs(request):
+    """Model servers of a module's own, STUBS of them."""
+    servers = [Stub(STUB_BINARY, "--gap-ms", "0") for _ in range(request.module.STUBS)]
+    yield servers
+    for server in servers:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def database(postgres):
     """A migrated database that most tests share."""

@@ -1,22 +1,16 @@
 """For developers: where the time of a turn went, and what it did, step by step."""
 
 import pytest
-from harness.gateway import STREAM, STUB_BINARY, Gateway
+from harness.gateway import STREAM, Gateway
 from harness.many import ask_all
-from harness.stub import Stub, answer, once, say
+from harness.stub import answer, once, say
 from harness.wait import wait_until
+
+STUBS = 2
 
 WISH = {"X-Sluice-Debug": "timings"}
 STAGES = ["parse", "context", "profile", "history", "choose", "connect"]
 STAGES += ["upstream_first_byte", "first_token", "stream", "save"]
-
-
-@pytest.fixture(scope="module")
-def stubs():
-    servers = [Stub(STUB_BINARY, "--gap-ms", "0") for _ in range(2)]
-    yield servers
-    for server in servers:
-        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,15 @@ import collections
 import time
 
 import pytest
-from harness.gateway import STUB_BINARY, Gateway
+from harness.gateway import Gateway
 from harness.many import ask_all, at_once
-from harness.stub import Stub, answer, once, say
+from harness.stub import answer, once, say
 from harness.tokens import new_user
 from harness.wait import wait_until
 
+STUBS = 3
+
 QUICK = {"upstream.breaker_failures": 0, "upstream.retry_backoff_ms": 20, "upstream.retry_budget_percent": 100}
-
-
-@pytest.fixture(scope="module")
-def stubs():
-    servers = [Stub(STUB_BINARY, "--gap-ms", "0") for _ in range(3)]
-    yield servers
-    for server in servers:
-        server.stop()
 
 
 def entry(name, stub, **more):

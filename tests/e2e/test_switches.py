@@ -7,19 +7,12 @@ import json
 import signal
 
 import pytest
-from harness.gateway import STUB_BINARY
 from harness.many import ask_all, at_once
-from harness.stub import Stub, answer, say
+from harness.stub import answer, say
 from harness.tokens import new_user
 from harness.wait import wait_until
 
-
-@pytest.fixture(scope="module")
-def stubs():
-    servers = [Stub(STUB_BINARY, "--gap-ms", "0") for _ in range(2)]
-    yield servers
-    for server in servers:
-        server.stop()
+STUBS = 2
 
 
 class Switched:

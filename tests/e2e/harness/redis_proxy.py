@@ -32,6 +32,7 @@ class RedisProxy:
             try:
                 server.connect(self.target)
             except OSError:
+                server.close()
                 client.close()
                 continue
             number += 1
